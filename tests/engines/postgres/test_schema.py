@@ -123,15 +123,15 @@ DROP TABLE tasker.task_span, tasker.task_tag;
 DROP INDEX tasker.task_queue;
 CREATE INDEX task_tags ON tasker.task USING gin (tags) WHERE tags <> '{}'
 """
-"""Undoes the migration of lists."""
+"""Undoes the migrations of lists."""
 
 
 async def test_tasks_of_an_older_version_are_found_by_time_tag_and_queue(url: str) -> None:
     await migrate(url)
-    [step] = [step for step in migrations("tasker") if step.version == 23]
+    steps = [step.name for step in migrations("tasker") if 23 <= step.version <= 26]
     connection = await asyncpg.connect(url)
     await connection.execute(UNLISTED)
-    await connection.execute("DELETE FROM tasker.migration WHERE name = $1", step.name)
+    await connection.execute("DELETE FROM tasker.migration WHERE name = ANY($1)", steps)
     ids = [UUID(int=number) for number in range(1500)]
     await connection.execute(
         "INSERT INTO tasker.task (task_id, type, queue, status, priority, created_at, due_at, lined, max_attempts,"
@@ -140,7 +140,7 @@ async def test_tasks_of_an_older_version_are_found_by_time_tag_and_queue(url: st
         " false, 1, '{}', '[]', ARRAY['t'] FROM unnest($1::uuid[]) WITH ORDINALITY AS given (id, place)", ids,
     )  # fmt: skip
     await connection.close()
-    assert await migrate(url) == [step.name]
+    assert await migrate(url) == steps
     async with open_postgres(url) as engine:
         last = [ids[-1]]
         for where in ({"tag": "t"}, {"queue": "q"}, {"created_before": datetime(2025, 12, 31, 23, 35, 1, tzinfo=UTC)}):
@@ -168,4 +168,77 @@ async def test_an_older_process_without_rights_on_new_tables_goes_on_storing_tas
     assert tagged == [UUID(int=2)]
     assert await connection.fetchval("SELECT count(*) FROM tasker.task_tag") == 1
     assert await connection.fetchval("SELECT count(*) FROM tasker.task_span") == 1
+    await connection.close()
+
+
+async def test_a_worker_may_end_an_attempt_while_lists_are_migrated(url: str) -> None:
+    await migrate(url)
+    steps = [step.name for step in migrations("tasker") if 23 <= step.version <= 26]
+    worker, connection = await asyncpg.connect(url), await asyncpg.connect(url)
+    await connection.execute(UNLISTED)
+    await connection.execute("DELETE FROM tasker.migration WHERE name = ANY($1)", steps)
+    await worker.execute("BEGIN; SELECT seq FROM tasker.task FOR NO KEY UPDATE")
+    migrating = asyncio.create_task(migrate(url))
+    await has_to_wait(connection)
+    await worker.execute("UPDATE tasker.task SET status = 'completed'; COMMIT")
+    assert await migrating == steps
+    await worker.close()
+    await connection.close()
+
+
+async def test_no_tags_remain_of_a_task_that_is_erased_while_lists_are_migrated(url: str) -> None:
+    await migrate(url)
+    steps = [step.name for step in migrations("tasker") if 24 <= step.version <= 26]
+    eraser, connection = await asyncpg.connect(url), await asyncpg.connect(url)
+    await store_at(connection, 1)
+    await store_at(connection, 2)
+    await connection.execute("UPDATE tasker.task SET tags = ARRAY['t']; TRUNCATE tasker.task_span")
+    await connection.execute(UNLISTED[UNLISTED.index("DROP INDEX") :])
+    await connection.execute("DELETE FROM tasker.migration WHERE name = ANY($1)", steps)
+    await eraser.execute("BEGIN; DELETE FROM tasker.task WHERE seq = 1")
+    migrating = asyncio.create_task(migrate(url))
+    await has_to_wait(connection)
+    await eraser.execute("COMMIT")
+    assert await migrating == steps
+    assert [tuple(row) for row in await connection.fetch("SELECT tag, seq FROM tasker.task_tag")] == [("t", 2)]
+    await eraser.close()
+    await connection.close()
+
+
+async def has_to_wait(connection: asyncpg.Connection) -> None:
+    """Return once somebody waits for a lock of the tasks."""
+    async with asyncio.timeout(20):
+        while not await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'tasker.task'::regclass AND NOT granted)"
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def store_at(connection: asyncpg.Connection, seq: int) -> None:
+    """Insert the task that has this seq."""
+    await connection.execute(f"SELECT setval(pg_get_serial_sequence('tasker.task', 'seq'), {seq}, false)")
+    await connection.execute(
+        "INSERT INTO tasker.task (task_id, type, queue, status, priority, created_at, due_at, lined, max_attempts,"
+        " policy, params) VALUES ($1, 'sum', 'q', 'completed', 0, now(), now(), false, 1, '{}', '[]')", UUID(int=seq)
+    )  # fmt: skip
+
+
+async def test_spans_of_erased_tasks_are_forgotten_once_no_transaction_can_count_on_them(url: str) -> None:
+    await migrate(url)
+    slow, connection = await asyncpg.connect(url), await asyncpg.connect(url)
+    await store_at(slow, 1)
+    await slow.execute("DELETE FROM tasker.task")
+    await slow.execute("BEGIN")
+    await store_at(slow, 2)
+    await store_at(connection, 600)
+    await slow.execute("COMMIT")
+    lost = await connection.fetch(
+        "SELECT seq FROM tasker.task WHERE NOT EXISTS"
+        " (SELECT FROM tasker.task_span WHERE block = seq >> 9 AND created_at BETWEEN first AND last)"
+    )
+    assert lost == []
+    await connection.execute("DELETE FROM tasker.task")
+    await store_at(connection, 1100 * 512)
+    assert [row["block"] for row in await connection.fetch("SELECT block FROM tasker.task_span")] == [1100]
+    await slow.close()
     await connection.close()

@@ -99,8 +99,8 @@ def test_workers_take_turns() -> None:
     assert told == dict.fromkeys(["to-a", "to-b", "to-c", "to-d"], 2)
 
 
-def test_nobody_else_could_take_what_the_only_worker_does_not_take() -> None:
-    assert Fleet([ready("a")]).choose({"q/sum": 1}, ()) == ([], {"to-a": ["q/sum"]}, {})
+def test_the_only_worker_is_watched_for_another_may_not_be_known_yet() -> None:
+    assert Fleet([ready("a")]).choose({"q/sum": 1}, ()) == ([], {"to-a": ["q/sum"]}, {"q/sum": {"a"}})
 
 
 def test_two_partitions_share_the_slots_of_a_pool() -> None:

@@ -491,6 +491,20 @@ async def test_a_claim_that_took_all_there_was_looks_again_only_when_it_hears_so
     await a.takes(third)
 
 
+async def test_a_worker_that_is_not_known_yet_takes_what_the_only_known_one_does_not(
+    fleet: Workers, driver: Driver, clock: ManualClock
+) -> None:
+    a = await fleet.add("a")
+    await fleet.known()
+    await a.freeze()
+    b = await fleet.add("b")
+    task_id = await driver.submit()
+    clock.advance(SECOND)
+    await b.takes(task_id)
+    await fleet.have_heard()
+    assert a.told()[0] is True
+
+
 @pytest.mark.parametrize("fault", [Unavailable("away"), ValueError("a bug")])
 async def test_a_look_that_fails_is_repeated_later_and_not_at_once(
     engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch, fault: Exception

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
 import pytest
 
+from tasker.engines.shared import looks
 from tasker.engines.shared.looks import Bounds, Look
 from tasker.engines.sqlite import lists, open_sqlite, reads
 from tasker.engines.sqlite.result_files import Results
@@ -174,6 +177,28 @@ async def test_a_list_costs_the_same_with_a_long_history(path: Path, where: Task
     add_history(path)
     after = list_steps(path, where)
     assert after <= max(before * 2, 2000), f"{before} steps before, {after} with {HISTORY} more finished tasks"
+
+
+async def test_how_far_an_owners_list_looked_is_found_by_its_own_tasks_alone(path: Path) -> None:
+    async with open_sqlite(path, ManualClock()) as engine:
+        await engine.submit([make_draft(START, owner="ada")])
+    add_history(path)
+    connection = connect(path, read_only=True)
+    steps = Steps(connection)
+    found = lists._time_at(connection, TaskFilter(owner="ada"), 1 << 60)
+    connection.close()
+    assert found == START
+    assert steps.count < 200
+
+
+async def test_a_look_that_has_waited_for_its_turn_goes_as_far(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Look.after(None, Bounds(seconds=60, first=10))
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(looks, "time", SimpleNamespace(monotonic=lambda: later))
+    connection = connect(path, read_only=True)
+    counted = lists.count(connection, TaskFilter(), look, 0)
+    connection.close()
+    assert (counted.count, counted.next_cursor) == (100, None)
 
 
 def add_pending(path: Path, owner: str, names: range, each: int) -> None:

@@ -94,6 +94,7 @@ class Lists:
         self, connection: Connection, where: TaskFilter, look: Look, values: dict[str, Any]
     ) -> AsyncIterator[Way]:
         """Yield the way of each step of a look, and set its range of seqs in `values`."""
+        look.start()
         values["most"] = most = look.bounds.rows + 1
         opened = self._dialect.open_query(where)
         few = opened is not None and await _first(connection, opened, values) < most

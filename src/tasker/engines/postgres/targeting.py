@@ -61,7 +61,7 @@ class Member(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Whom to tell of which partitions. workers: for each partition the ids of those chosen, if not all are."""
+    """Whom to tell of which partitions. workers: of those that only some are told of, the ids of the chosen."""
 
     everybody: list[str]
     channels: dict[str, list[str]]
@@ -90,8 +90,7 @@ class Fleet:
             if chosen is None:
                 choice.everybody.append(partition)
                 continue
-            if len(chosen) < len(self._takers_of(partition)):
-                choice.workers[partition] = {member.worker_id for member in chosen}
+            choice.workers[partition] = {member.worker_id for member in chosen}
             for channel in sorted({member.channel or "" for member in chosen}):
                 choice.channels.setdefault(channel, []).append(partition)
         return choice

@@ -54,9 +54,13 @@ class Look:
     lowest: int = 1
     size: int = field(init=False)
     _looked: int = 0
+    _until: float = 0.0
 
     def __post_init__(self) -> None:
         self.size = min(max(self.bounds.first, 2 * self.limit), self.bounds.rows)
+
+    def start(self) -> None:
+        """Begin to measure the time: a look may have waited for a connection."""
         self._until = time.monotonic() + self.bounds.seconds
 
     @classmethod

@@ -81,6 +81,7 @@ def _rows(
 
 def _steps(connection: apsw.Connection, where: TaskFilter, look: Look, values: dict[str, Any]) -> Iterator[Way]:
     """Yield the way of each step of a look, and set its range of seqs in `values`."""
+    look.start()
     values["most"] = look.bounds.rows + 1
     opened = _DIALECT.open_query(where)
     few = opened is not None and connection.execute(opened, values).get < values["most"]
@@ -114,7 +115,7 @@ def _farthest(connection: apsw.Connection, ways: Sequence[Way], values: dict[str
 
 def _time_at(connection: apsw.Connection, where: TaskFilter, seq: int) -> datetime | None:
     """Return when the task at a seq was created; for an owner, when its own next one was."""
-    own = " AND owner = :owner" if where.owner else ""
+    own = " AND owner = :owner AND owner <> ''" if where.owner else ""  # as its index has it
     query = f"SELECT created_at FROM task WHERE seq <= :seq{own} ORDER BY seq DESC LIMIT 1"  # noqa: S608
     time = connection.execute(query, {"seq": seq, "owner": where.owner}).get
     return None if time is None else from_micros(time)

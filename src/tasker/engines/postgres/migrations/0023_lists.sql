@@ -19,7 +19,8 @@ CREATE TABLE {schema}.task_tag (
 );
 
 -- A span grows beyond the new tasks, by as much as it covers and by a minute at least, so that few inserts change it.
--- The first task of a block also removes spans whose tasks are all erased.
+-- The first task of a block also removes old spans whose tasks are all erased; not those of the last 1,024 blocks before
+-- the first task: transactions that are not committed yet may count on them.
 CREATE FUNCTION {schema}.note_new_tasks() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
@@ -33,7 +34,7 @@ BEGIN
     IF FOUND THEN
         DELETE FROM {schema}.task_span WHERE ctid = ANY(ARRAY(
             SELECT ctid FROM {schema}.task_span
-            WHERE block < (SELECT seq FROM {schema}.task ORDER BY seq LIMIT 1) >> 9
+            WHERE block < ((SELECT seq FROM {schema}.task ORDER BY seq LIMIT 1) >> 9) - 1024
             LIMIT 100 FOR UPDATE SKIP LOCKED));
     END IF;
     IF EXISTS (SELECT FROM new_tasks WHERE tags <> '{}') THEN
@@ -52,12 +53,3 @@ BEGIN
 END $$;
 CREATE TRIGGER tagged_task_erased AFTER DELETE ON {schema}.task FOR EACH ROW WHEN (OLD.tags <> '{}')
 EXECUTE FUNCTION {schema}.forget_tags();
-
-INSERT INTO {schema}.task_span
-SELECT seq >> 9, min(created_at), max(created_at) FROM {schema}.task GROUP BY seq >> 9;
-INSERT INTO {schema}.task_tag
-SELECT unnest(tags), seq FROM {schema}.task WHERE tags <> '{}' ON CONFLICT DO NOTHING;
-DROP INDEX {schema}.task_tags;
-
--- Most tasks are in the default queue, and pay nothing for this one.
-CREATE INDEX task_queue ON {schema}.task (queue, seq) WHERE queue <> 'default';
