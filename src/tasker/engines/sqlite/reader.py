@@ -26,8 +26,11 @@ READERS = 3
 """Connections of a Reader."""
 LONGEST = 10.0
 """Seconds after which a scan is given up. Scans end much earlier by themselves; a disk may be slow."""
-NICER = 15
-"""By how much the scans' threads are nicer than the others (setpriority(2)): a busy core gives them a thirtieth."""
+NICER = 5
+"""By how much the scans' threads are nicer than the others (setpriority(2)): a busy core gives them a quarter.
+
+Much more would stall the event loop: a thread that waits long for the processor may hold Python's lock meanwhile.
+"""
 _STEPS = 100_000
 """Steps of SQLite's virtual machine, a few milliseconds, between two looks at the time."""
 
