@@ -37,7 +37,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
     """
 
     rows: int = 50_000
-    seconds: float = 0.02
+    seconds: float = 0.01
     first: int = 200
 
 
