@@ -27,10 +27,9 @@ run: $(RUN_STAMP) ## serve on http://localhost:5000 (TASKS=mytasks.py, PORT=5001
 	  exec $(BIN)/tasker serve $(if $(call given,PORT),--port $(call given,PORT)) $(call given,TASKS)
 
 # The tests start hundreds of processes. Where none may write bytecode, each would compile all of src: 0.3 s.
-# Three at a time keep two cores busy, for a quarter of the time a test waits for something.
 test: check ## check, then run all tests that need no root, no Docker and no network
 	@$(BIN)/python -m compileall -q src
-	$(BIN)/pytest -n 3 -m "not root"
+	$(BIN)/pytest -n 2 -m "not root"
 
 check: $(DEV_STAMP) ## check format, lint, types and imports
 	$(BIN)/ruff format --check .
