@@ -8,7 +8,7 @@ import sys
 import pytest
 
 HEAVY = {
-    "apsw", "granian", "httpx2", "jsonschema", "openai", "prometheus_client", "pydantic", "rich", "starlette",
+    "apsw", "granian", "httpx2", "jsonschema", "openai", "prometheus_client", "pydantic", "rich",
     "structlog", "uvloop", "xllamacpp",
 }  # fmt: skip
 CLIENT = {"httpx2"}

@@ -11,9 +11,9 @@ from random import SystemRandom
 from typing import Any
 
 import structlog
-from starlette.types import ASGIApp
 
 from tasker.api.app import build_app, build_probes
+from tasker.api.replies import ASGIApp
 from tasker.builtin import builtin_registry
 from tasker.builtin.gpt.task import Gpt
 from tasker.chores.plan import run_all

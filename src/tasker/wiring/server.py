@@ -13,8 +13,8 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.embed import Server
-from starlette.types import ASGIApp
 
+from tasker.api.replies import ASGIApp
 from tasker.errors import PortTaken
 
 _MAX_CONNECTIONS = 20_000
