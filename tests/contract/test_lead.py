@@ -15,8 +15,3 @@ async def test_it_can_be_given_up_and_taken_again(engine: Engine) -> None:
     await engine.lead.give_up()
     await engine.lead.give_up()
     assert await engine.lead.hold()
-
-
-async def test_the_clock_can_be_followed_at_any_time(engine: Engine) -> None:
-    await engine.follow_clock()
-    await engine.check()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import pytest
 from asyncpg import LockNotAvailableError
@@ -65,6 +67,18 @@ async def test_a_clock_that_was_set_back_keeps_nobody_from_the_lead(
     clock.set(clock.now() - HOUR)
     assert await other.lead.hold()
     assert not await engine.lead.hold()
+
+
+async def test_a_process_without_the_lead_follows_the_clock_of_the_database(
+    engine: PostgresEngine, other: PostgresEngine, clock: ManualClock, sql: Callable[..., Awaitable[list[Any]]]
+) -> None:
+    assert await engine.lead.hold()
+    other.clock._last -= HOUR
+    clock.set(clock.now() + HOUR)
+    await other.follow_clock()
+    [(shown, steps)] = await sql("SELECT clock_timestamp(), steps FROM clock")
+    assert abs(other.clock.now() - shown) < HOUR / 2
+    assert steps == 1
 
 
 async def test_a_leader_whose_sessions_break_has_the_lead_on_new_ones(
