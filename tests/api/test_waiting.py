@@ -59,7 +59,7 @@ async def test_on_a_shared_store_a_wait_has_the_task_of_another_request_followed
         followed.append(str(task_id))
 
     monkeypatch.setattr(rig.engine, "is_shared", True)
-    monkeypatch.setattr(rig.engine, "follow", follow)
+    monkeypatch.setattr(rig.engine.peers, "follow_task", follow)
     asking = asyncio.create_task(rig.client.post("/task?wait=30", json=SUM))
     await until_waiting(rig)
     await rig.finish()

@@ -78,10 +78,10 @@ WHOLE = "a chore, or an admin's, of everything"
 LEASE = "by a lease, which one worker has"
 NO_OWNER = "about nothing that belongs to anybody"
 BLIND = {
-    **dict.fromkeys(("engine.close", "engine.check", "engine.watch", "engine.follow_clock", "lead.hold",
+    **dict.fromkeys(("engine.close", "engine.check", "engine.watch", "peers.follow_clock", "lead.hold",
                      "lead.give_up"), NO_OWNER),
     **dict.fromkeys(("engine.find_attempts", "engine.find_events", "engine.cancel", "engine.retry", "engine.delete",
-                     "engine.follow", "secrets.find", "secrets.erase", "control.find_draft", "control.act",
+                     "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft", "control.act",
                      "schedules.delete", "webhooks.change", "webhooks.delete", "webhooks.find_deliveries",
                      "webhooks.redeliver", "queues.find_run_time"), BY_ID),
     **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete"), LEASE),

@@ -17,7 +17,7 @@ from tasker.testing import ManualClock
 
 OF_STORE = {"find_expired", "fail_overdue", "sweep", "prune", "webhooks.prune", "secrets.find_ended", "audit.prune",
             "schedules.find_due"}  # fmt: skip
-OF_PROCESS = {"follow_clock", "keys.version"}
+OF_PROCESS = {"peers.follow_clock", "keys.version"}
 
 
 class Calls:

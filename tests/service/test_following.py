@@ -36,7 +36,11 @@ class Shared:
     def __getattr__(self, name: str) -> object:
         return getattr(self._engine, name)
 
-    async def follow(self, task_id: UUID) -> bool:
+    @property
+    def peers(self) -> Shared:
+        return self
+
+    async def follow_task(self, task_id: UUID) -> bool:
         self.followed.append(task_id)
         if self.fault is not None:
             raise self.fault

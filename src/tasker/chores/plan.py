@@ -96,5 +96,5 @@ def _lookups(service: Service) -> list[Chore]:
 
 
 async def _follow_clock(engine: Engine) -> int:
-    await engine.follow_clock()
+    await engine.peers.follow_clock()
     return 0

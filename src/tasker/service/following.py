@@ -32,8 +32,8 @@ _log = structlog.get_logger(__name__)
 class Following:
     """Waits for ends, changes and events of tasks. Every wait ends when the service stops.
 
-    On a shared store other processes notify only of tasks that are followed (`Engine.follow`): each wait that finds its
-    task open has it followed, and then looks again.
+    On a shared store other processes notify only of tasks that are followed (`Peers.follow_task`): each wait that finds
+    its task open has it followed, and then looks again.
     """
 
     def __init__(self, engine: Engine, tasks: Tasks, hub: Hub) -> None:
@@ -143,7 +143,7 @@ class _Mark:
     async def make(self) -> bool:
         """Try to have the task followed; return whether it is. Then the task must be looked at again."""
         try:
-            self.is_made = await self._engine.follow(self._task_id)
+            self.is_made = await self._engine.peers.follow_task(self._task_id)
         except Unavailable as error:
             if self._pause == _MARK_AGAIN:  # the first of many tries
                 _log.warning("task.not_followed", task_id=str(self._task_id), reason=error.detail)

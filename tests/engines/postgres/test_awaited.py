@@ -52,7 +52,7 @@ class Asked:
     def __init__(self, engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         self._event = asyncio.Event()
-        follow = engine.follow
+        follow = engine.peers.follow_task
 
         async def asked(task_id: UUID) -> bool:
             is_followed = await follow(task_id)
@@ -60,7 +60,7 @@ class Asked:
             self._event.set()
             return is_followed
 
-        monkeypatch.setattr(engine, "follow", asked)
+        monkeypatch.setattr(engine.peers, "follow_task", asked)
 
     async def until(self) -> None:
         async with asyncio.timeout(LIMIT):
@@ -106,7 +106,7 @@ async def test_a_followed_task_tells_of_its_reports_and_its_end(
     task_id = await driver.submit()
     claim = await driver.claim_one()
     assert await driver.engine.record(claim.lease, word(clock))
-    await there.follow(task_id)
+    await there.peers.follow_task(task_id)
     assert elsewhere.heard == []
     assert await driver.engine.record(claim.lease, word(clock))
     await elsewhere.until(Change(task_id, Status.RUNNING, spoke=True))
@@ -184,12 +184,12 @@ async def test_waits_for_a_task_whose_row_is_locked_keep_no_read_waiting(
     await sql("BEGIN")
     await sql("UPDATE task SET progress = NULL")
     async with asyncio.timeout(LIMIT - 1):  # less than a statement waits for a lock
-        assert await asyncio.gather(*(there.follow(task_id) for _ in range(20))) == [False] * 20
+        assert await asyncio.gather(*(there.peers.follow_task(task_id) for _ in range(20))) == [False] * 20
         assert await there.find(task_id) is not None
     await sql("COMMIT")
-    assert await there.follow(task_id)
-    assert await there.follow(task_id), "it is marked already"
-    assert await there.follow(uuid4()), "there is nothing to mark"
+    assert await there.peers.follow_task(task_id)
+    assert await there.peers.follow_task(task_id), "it is marked already"
+    assert await there.peers.follow_task(uuid4()), "there is nothing to mark"
 
 
 async def test_an_end_that_meets_the_mark_of_a_wait_tells_of_it(

@@ -75,7 +75,7 @@ async def test_a_process_without_the_lead_follows_the_clock_of_the_database(
     assert await engine.lead.hold()
     other.clock._last -= HOUR
     clock.set(clock.now() + HOUR)
-    await other.follow_clock()
+    await other.peers.follow_clock()
     [(shown, steps)] = await sql("SELECT clock_timestamp(), steps FROM clock")
     assert abs(other.clock.now() - shown) < HOUR / 2
     assert steps == 1

@@ -35,6 +35,7 @@ from tasker.engines.postgres.stores.archive import PostgresArchive
 from tasker.engines.postgres.stores.journal import PostgresJournal
 from tasker.engines.postgres.stores.keys import PostgresKeys
 from tasker.engines.postgres.stores.lead import PostgresLead
+from tasker.engines.postgres.stores.peers import PostgresPeers
 from tasker.engines.postgres.stores.queues import PostgresQueues
 from tasker.engines.postgres.stores.schedules import PostgresSchedules
 from tasker.engines.postgres.stores.webhooks import PostgresWebhooks
@@ -184,6 +185,7 @@ class PostgresEngine:
             connections, named, texts.schema, self._listener, self._waiters
         )
         self.lead: protocol.Lead = PostgresLead(connections, named)
+        self.peers: protocol.Peers = PostgresPeers(connections, named, self.clock, self._steps)
 
     async def start(self) -> None:
         """Listen to other processes, and look at the database's clock. Raises ConfigError."""
@@ -227,10 +229,6 @@ class PostgresEngine:
         return await self._connections.read(
             lambda connection: self._reads.find_events(connection, task_id, after, limit)
         )
-
-    async def follow(self, task_id: UUID) -> bool:
-        query = self._queries["follow_task"]
-        return bool(await self._connections.read(lambda connection: connection.fetchval(query, task_id)))
 
     async def cancel(self, task_id: UUID) -> model.Task:
         return await self._connections.transact(lambda tx: self._changes.cancel(tx, task_id))
@@ -287,10 +285,6 @@ class PostgresEngine:
             _log.info("store.log_not_emptied", reason=error.detail)
         done = await self._connections.transact(lambda tx: self._retention.prune(tx, self._steps.erase_until, limit))
         return done or await self.journal.prune(limit=limit)
-
-    async def follow_clock(self) -> None:
-        await self.clock.set(self._connections)
-        await self._steps.look()
 
     async def sweep(self, *, limit: int) -> int:
         await self._steps.look()

@@ -21,6 +21,7 @@ from tasker.engines.protocol.engine import ClaimRequest, Engine, Heartbeat, List
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
+from tasker.engines.protocol.peers import Peers
 from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
@@ -40,6 +41,7 @@ __all__ = [
     "KeyStore",
     "Lead",
     "Listener",
+    "Peers",
     "QueueStore",
     "ScheduleStore",
     "SecretStore",

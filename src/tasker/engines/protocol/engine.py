@@ -13,6 +13,7 @@ from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
+from tasker.engines.protocol.peers import Peers
 from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
@@ -83,6 +84,7 @@ class Engine(Protocol):
     tombstones: TombstoneStore
     journal: JournalStore
     lead: Lead
+    peers: Peers
     is_shared: bool
     """Whether other processes may work on the store at the same time: the end of one then ends only its own leases."""
 
@@ -120,14 +122,6 @@ class Engine(Protocol):
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """Return events of a task with a sequence above `after`, in order."""
-
-    async def follow(self, task_id: UUID) -> bool:
-        """Have every process notified of the task's end and reports from now on; look at the task after this call.
-
-        Return False if that is to be tried again soon: another transaction is writing the task, maybe its end.
-        Of other tasks than these, listeners of a shared store hear only what their own process has changed, and which
-        running tasks are to be cancelled. Raises Unavailable.
-        """
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         """Take due tasks: each becomes running with attempt + 1 and a lease, in one commit.
@@ -184,9 +178,6 @@ class Engine(Protocol):
     async def sweep(self, *, limit: int) -> int:
         """Repair what a crash or a manual change has left inconsistent, at most `limit` rows; return how many."""
 
-    async def follow_clock(self) -> None:
-        """Follow the store's clock; every process of a shared store calls it regularly. Raises Unavailable."""
-
     async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
         """Count the open tasks by queue and type; only this owner's, and only in these queues, if given."""
 
@@ -196,5 +187,5 @@ class Engine(Protocol):
     def watch(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` on the event loop with each batch of committed changes; return a function that stops it.
 
-        See `follow` for the changes of other processes.
+        See `Peers.follow_task` for the changes of other processes.
         """

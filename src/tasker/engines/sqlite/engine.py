@@ -39,6 +39,7 @@ from tasker.engines.sqlite.stores.archive import SqliteArchive
 from tasker.engines.sqlite.stores.journal import SqliteJournal
 from tasker.engines.sqlite.stores.keys import SqliteKeys
 from tasker.engines.sqlite.stores.lead import SqliteLead
+from tasker.engines.sqlite.stores.peers import SqlitePeers
 from tasker.engines.sqlite.stores.queues import SqliteQueues
 from tasker.engines.sqlite.stores.schedules import SqliteSchedules
 from tasker.engines.sqlite.stores.webhooks import SqliteWebhooks
@@ -139,6 +140,7 @@ class SqliteEngine:
         self.control: protocol.Control = SqliteControl(clock, read, write, self._erase, bounds)
         self.queues: protocol.QueueStore = SqliteQueues(read, write, self._partitions, clock)
         self.lead: protocol.Lead = SqliteLead()
+        self.peers: protocol.Peers = SqlitePeers()
         self._listeners = Listeners()
         self._timer: asyncio.TimerHandle | None = None
         self._moving = False
@@ -235,10 +237,6 @@ class SqliteEngine:
             stored.is_stored = await self._end(lease, change, report)
         return stored.is_stored
 
-    async def follow(self, task_id: UUID) -> bool:
-        """Do nothing: listeners hear of everything."""
-        return True
-
     async def cancel(self, task_id: UUID) -> model.Task:
         return await self._commits.run(functools.partial(control.cancel, task_id=task_id))
 
@@ -273,9 +271,6 @@ class SqliteEngine:
         if self._partitions.limits.has_parked:
             found += await self._commits.run(lambda tx: self._partitions.unpark_many(tx.connection, tx.now, limit))
         return found
-
-    async def follow_clock(self) -> None:
-        """Do nothing: the store's clock is the machine's, and commits notice when it is set."""
 
     async def stats(
         self, owner: str | None = None, *, queues: Collection[str] | None = None
