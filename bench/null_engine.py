@@ -128,7 +128,7 @@ class NullEngine:
     async def _find_running(self) -> dict[str, list[RunningAttempt]]:
         return {}
 
-    async def stats(self, queues: Collection[str] | None = None) -> list[PartitionStats]:
+    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
         return []
 
     async def check(self) -> None:
