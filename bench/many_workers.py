@@ -20,11 +20,12 @@ from bench.measures import NOOP, Plan, percentile, ratio, waited_sums
 from bench.report import Row
 from bench.scale.meter import database_seconds
 from bench.scale.processes import with_workers
-from bench.servers import PGQUEUER, PGQUEUER_API, Peer, Server, running
+from bench.servers import PGQUEUER, PGQUEUER_API, PROCRASTINATE, PROCRASTINATE_API, Peer, Server, running
 from bench.stores import PostgreSQL, postgresql
 
 MANY, SOME = 16, 4
-_ROOM = "max_connections = 400\n"
+CURVE, PEERS_CURVE = (1, 4, 16, 64), (1, 4, 16)
+_ROOM = "max_connections = 1000\n"
 _ROUNDS = 3
 """Limit of the rounds: the processes of one take half a minute of processor time to start."""
 _PLAIN_TASKS = 400
@@ -56,15 +57,30 @@ def _tasker(workers: int) -> Fleet:
     )
 
 
-def _pgqueuer(workers: int) -> Fleet:
-    """Each worker has nine connections, the web server eight."""
+def _with_workers(peer: Peer, web: Peer, workers: int) -> Peer:
+    """Return a peer's web server with this many of its workers."""
 
     def commands(port: int, folder: Path) -> list[list[str]]:
-        *web, worker = PGQUEUER.commands(port, folder)
-        return [*web, *[worker] * workers]
+        *servers, worker = peer.commands(port, folder)
+        return [*servers, *[worker] * workers]
 
+    return Peer(f"{peer.name}, {workers} workers", commands, web.setup)
+
+
+def _procrastinate(workers: int) -> Fleet:
     return Fleet(
-        Peer(f"{PGQUEUER.name}, {workers} workers", commands, PGQUEUER_API.setup),
+        _with_workers(PROCRASTINATE, PROCRASTINATE_API, workers),
+        workers,
+        here="SELECT count(*) FROM procrastinate_workers",
+        left="SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')",
+        limit=_PLAIN_TASKS,
+    )
+
+
+def _pgqueuer(workers: int) -> Fleet:
+    """Each worker has nine connections, the web server eight."""
+    return Fleet(
+        _with_workers(PGQUEUER, PGQUEUER_API, workers),
         workers,
         here="SELECT count(*) / 9 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
         left="SELECT count(*) FROM pgqueuer",
@@ -75,7 +91,8 @@ def _pgqueuer(workers: int) -> Fleet:
 @contextmanager
 def _started(plan: Plan, database: PostgreSQL, fleet: Fleet) -> Iterator[Server]:
     """Run a fleet whose workers have all started, and have run tasks."""
-    with database.fresh() as store, running(fleet.peer, plan.disk, store=store) as server:
+    ready_within = 30 + 5 * fleet.workers  # they all start at once, on one core
+    with database.fresh() as store, running(fleet.peer, plan.disk, store=store, ready_within=ready_within) as server:
         _until(server, fleet.here, lambda count: count >= fleet.workers)
         time.sleep(2)  # every process has opened its pool
         _run(server, fleet, plan.seconds)
@@ -146,6 +163,17 @@ def cost(plan: Plan) -> list[Row]:
     ]  # fmt: skip
 
 
+def curve(plan: Plan) -> list[Row]:
+    """The processor time of a no-op task over 64 connections, by the number of workers, beside other services; once."""
+    ours = [_tasker(workers) for workers in CURVE]
+    others = [make(workers) for make in (_pgqueuer, _procrastinate) for workers in PEERS_CURVE]
+    with postgresql(_ROOM) as database:
+        return [
+            Row(f"{fleet.peer.name}: processor time of a task", _cost(plan, database, fleet), "us")
+            for fleet in (*ours, *others)
+        ]
+
+
 def lone(plan: Plan) -> list[Row]:
     """POST with `Prefer: wait=5` for sum, one at a time, among 16 workers; then with a quarter of them frozen."""
     fleet = _tasker(MANY)
@@ -197,6 +225,7 @@ def _each(costs: Sequence[float]) -> str:
 
 MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "workers_cost": cost,
+    "workers_curve": curve,
     "workers_lone": lone,
     "workers_idle": idle,
 }

@@ -133,7 +133,7 @@ def submit(plan: Plan) -> list[Row]:
     ]
     return [
         Row("submit / huey behind Flask", to[huey], bar=6),
-        Row("submit / the seed's design, in memory", to[SEED], bar=6),
+        Row("submit / the seed's design, in memory", to[SEED], bar=4.5),
         Row("submit / the seed's design, request log off", to[SEED_QUIET]),
         Row("submit / the same app without its store", to[NULL], bar=0.55, detail="tasks run, nothing is kept"),
         Row("submit / the same app, accepting only", to[NULL_IDLE], detail="no store, no task runs"),

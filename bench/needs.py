@@ -42,6 +42,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "shared_resume": _SHARED,
     "queue_rate": _SHARED,
     "workers_cost": (*_SHARED, *_FASTAPI),
+    "workers_curve": (*_SHARED, *_FASTAPI),
     "workers_lone": _SHARED,
     "workers_idle": _SHARED,
 }
