@@ -95,7 +95,18 @@ class Cluster:
         self.folder.chmod(0o700)
         if account:
             shutil.chown(self.folder, account, account)
-        initdb = [self._binaries / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"]
+        initdb: list[str | Path] = [
+            self._binaries / "initdb",
+            "-D",
+            self.data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "-N",
+        ]
         _run([*initdb, "--locale=C"])
         with (self.data / "postgresql.conf").open("a") as configuration:
             configuration.write(f"{CONFIGURATION}{self._durability}unix_socket_directories = '{self.folder}'\n")
@@ -161,7 +172,16 @@ class Cluster:
 
     def _is_ready(self) -> bool:
         """Tell whether it takes connections: also after the death of a backend it recovers for a moment."""
-        probe = [self._binaries / "pg_isready", "-q", "-h", str(self.folder), "-p", str(self.port), "-t", "5"]
+        probe: list[str | Path] = [
+            self._binaries / "pg_isready",
+            "-q",
+            "-h",
+            str(self.folder),
+            "-p",
+            str(self.port),
+            "-t",
+            "5",
+        ]
         return subprocess.run(probe, env=_environment()).returncode == 0
 
     def _family(self) -> list[psutil.Process]:

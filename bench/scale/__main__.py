@@ -1,6 +1,6 @@
 """`python -m bench.scale`: measure what a task and a worker cost on PostgreSQL, and compute the first bottleneck.
 
-`tasks`, `notices`, `crowd`, `spread`, `processes` and `pooler` measure (a minute or two each, crowd five) and keep
+`tasks`, `notices`, `crowd`, `processes` and `pooler` measure (a minute or two each, crowd four) and keep
 their figures in bench/results/scale.json; `simulation` and `model` compute from those. Without a name: all of them.
 """
 
@@ -27,7 +27,6 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "tasks": tasks.measure,
     "notices": notices.measure,
     "crowd": crowd.measure,
-    "spread": crowd.measure_spread,
     "processes": processes.measure,
     "pooler": pooler.measure,
 }

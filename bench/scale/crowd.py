@@ -1,16 +1,14 @@
-"""The cost of many workers: idle ones, those that one task wakes, those that claim from the same partition."""
+"""The cost of many workers: idle ones, and those that claim from the same partition."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 from random import Random
-from typing import Any, cast
+from typing import cast
 
 from bench.noop import nap, noop
 from bench.scale.meter import Place, cluster, place
@@ -20,7 +18,7 @@ from tasker.chores.lead import run_with_lead
 from tasker.chores.loop import run_chores
 from tasker.chores.plan import engine_chores
 from tasker.engines.postgres import PostgresEngine, open_postgres
-from tasker.engines.protocol import ClaimRequest
+from tasker.engines.postgres.notifications import channel_of
 from tasker.executor.executor import Executor
 from tasker.metrics import Metrics
 from tasker.tasktypes.registry import Registry
@@ -35,14 +33,12 @@ _EACH = 5
 
 
 @contextlib.asynccontextmanager
-async def engines(
-    at: Place, count: int, *, pool_size: int = 4, on_acquire: Any = None
-) -> AsyncIterator[list[PostgresEngine]]:
+async def engines(at: Place, count: int, *, pool_size: int = 4) -> AsyncIterator[list[PostgresEngine]]:
     """Open engines, a few at a time. Each has the connections of a process."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def open_one() -> PostgresEngine:
-            return await stack.enter_async_context(open_postgres(at.url, pool_size=pool_size, on_acquire=on_acquire))
+            return await stack.enter_async_context(open_postgres(at.url, pool_size=pool_size))
 
         opened: list[PostgresEngine] = []
         for start in range(0, count, _AT_ONCE):
@@ -113,66 +109,6 @@ async def idle(at: Place, count: int, *, pool_size: int = 4, seconds: float = 12
     }  # fmt: skip
 
 
-async def herd(at: Place, count: int, *, tasks: int = 20, spread: float = 0.0) -> Figures:
-    """Return the cost of one task that idle workers wait for: all look, some begin to claim, one gets it.
-
-    spread: longest random wait of each before it looks, in seconds; the product has none of this kind.
-    """
-    asked: Counter[str] = Counter()
-
-    def note(record: Any) -> None:
-        asked["looks"] += "WITH RECURSIVE line" in record.query
-        asked["claims"] += "available AS" in record.query
-
-    async def watch(connection: Any) -> None:
-        connection.add_query_logger(note)
-
-    claimed = asyncio.Event()
-    async with engines(at, count, pool_size=3, on_acquire=watch) as opened, engines(at, 1) as [submitter]:
-        for engine in opened if spread else ():
-            _wait_before_looking(engine, spread)
-        took = [asyncio.create_task(_keep_claiming(engine, claimed)) for engine in opened]
-        await submit(submitter, [draft()])
-        await asyncio.sleep(2 + count / 100)
-        before, quiet = await at.used(), dict(asked)
-        delays = []
-        for _ in range(tasks):
-            claimed.clear()
-            begun = time.monotonic()
-            await submit(submitter, [draft()])
-            await claimed.wait()
-            delays.append(time.monotonic() - begun)
-            await asyncio.sleep(0.1 + count / 1000 + spread)  # the others have looked, too
-        used = (await at.used()).since(before)
-        polls = used.seconds / 2 * count
-        for one in took:
-            one.cancel()
-        await asyncio.gather(*took, return_exceptions=True)
-    return {
-        "workers": count, "spread_ms": spread * 1e3, "database_us": used.database / tasks * 1e6,
-        "client_us": used.client / tasks * 1e6,
-        "looks": (asked["looks"] - quiet["looks"] - polls) / tasks,
-        "claims": (asked["claims"] - quiet.get("claims", 0)) / tasks, "claimed_ms": sorted(delays)[tasks // 2] * 1e3,
-    }  # fmt: skip
-
-
-def _wait_before_looking(engine: PostgresEngine, spread: float) -> None:
-    wake, random = engine._waiters.wake, Random(id(engine))
-
-    def later(lines: Iterable[str]) -> None:
-        asyncio.get_running_loop().call_later(random.uniform(0, spread), wake, list(lines))
-
-    engine._waiters.wake = later  # type: ignore[method-assign]
-
-
-async def _keep_claiming(engine: PostgresEngine, claimed: asyncio.Event) -> None:
-    """Claim as a worker does, and never complete a claim."""
-    while True:
-        request = ClaimRequest("bench", ("noop",), 100, timedelta(minutes=10))
-        if await engine.claim(request, wait_for=timedelta(seconds=60)):
-            claimed.set()
-
-
 async def contention(at: Place, workers: int, limit: int, backlog: int) -> Figures:
     """Return the cost of a claimed task while several workers claim from one partition as fast as they can."""
     async with engines(at, workers, pool_size=3) as opened:
@@ -228,7 +164,7 @@ async def gone(at: Place, count: int, tries: int = 50) -> Figures:
     async with engines(at, 1) as [engine]:
         for number in range(count):
             name = f"worker-{number}"
-            await engine._listener.hold(name)
+            await engine._listener.hold(name, channel_of(name, "tasker"))
             await at.control.execute(
                 "INSERT INTO tasker.worker (worker_id, heartbeat_at, locked, info) VALUES ($1, now(), true, '{}')", name
             )
@@ -251,30 +187,12 @@ def measure(most: int = 500) -> Figures:
     return asyncio.run(_measure(most))
 
 
-def measure_spread() -> Figures:
-    """Return the cost of a task with idle workers that do not all look at once."""
-    return asyncio.run(_measure_spread())
-
-
-async def _measure_spread() -> Figures:
-    figures: Figures = {"herd": []}
-    with cluster(max_connections=250 * _EACH) as database:
-        for count in (10, 50, 200):
-            for spread in (0.0, count * 0.25e-3, count * 1e-3):
-                async with place(database) as at:
-                    figures["herd"].append(await herd(at, count, spread=spread))
-    return figures
-
-
 async def _measure(most: int) -> Figures:
-    figures: Figures = {"idle": [], "herd": [], "contention": [], "lines": [], "gone": []}
+    figures: Figures = {"idle": [], "contention": [], "lines": [], "gone": []}
     with cluster(max_connections=most * _EACH + 50) as database:
         for count in (1, 10, 50, 200, most):
             async with place(database) as at:
                 figures["idle"].append(await idle(at, count))
-        for count in (1, 10, 50, 100, 200):  # 500 keep one core busy until connections time out
-            async with place(database) as at:
-                figures["herd"].append(await herd(at, count))
         async with place(database) as at:
             figures["idle"].append(await idle(at, 10, pool_size=8))
         for limit, backlog in ((1, 1000), (10, 5000), (100, 20_000)):

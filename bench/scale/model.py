@@ -17,6 +17,8 @@ BUSY = 0.7
 GROUP_COMMIT = 7
 """Commits that share a sync if none of them notifies: measured with 16 writers."""
 _BATCH_OF_A_BUSY_API = 16
+_COMMITS_OF_A_TASK = 3
+"""Submission, claim and end, each shared by a batch."""
 _DAY = 86_400
 
 
@@ -47,12 +49,10 @@ class Costs:
     complete: Step
     api: Step
     worker: Step
-    wake: float
-    """Of the database, for a woken worker that finds no task."""
-    wake_worker: float
     listen: float
-    """Of the database, for one notification to one listener."""
+    """Of the database, for one notification to one process that listens to another channel of the database."""
     listen_worker: float
+    """Of the process, for the same."""
     idle: float
     """Of the database, for an idle worker in a second."""
     idle_worker: float
@@ -60,8 +60,6 @@ class Costs:
     wal: float
     kept: float
     round_trips: int = 4
-    wakes_per_second: float = 500.0
-    """Most looks and claims of a worker a second."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +85,8 @@ class Setup:
     """Connections behind a pooler, instead of a pool for each process; each still listens on one of its own."""
     submitted_in: float = 1
     """Tasks that clients submit in one request."""
-    woken: float | None = None
-    """Workers that wake for a notification; all if None."""
-    polls: float | None = None
-    """Seconds between looks, in place of notifications."""
+    awaited: float = 0
+    """Share of the tasks whose end somebody waits for: only those ends are notified."""
     shards: int = 1
 
 
@@ -135,31 +131,24 @@ def usage(costs: Costs, machine: Machine, setup: Setup) -> Usage:
     apis = setup.api_processes or _processes(rate, costs)
     submitted = max(setup.submitted_in, shared(costs.submit, costs.api, rate / apis, lanes=2))
     completed = shared(costs.complete, costs.worker, rate / workers)
-    claimed = max(submitted if setup.polls is None else 1.0, completed)
-    submits, claims, ends = rate / submitted, rate / claimed, rate / completed
-    if setup.polls is None:
-        woken = min(workers, setup.woken or workers) * min(submits, costs.wakes_per_second)
-        vain, notices = max(0.0, woken - claims), submits + ends
-    else:
-        vain, notices = workers / setup.polls / 4, 0.0  # a look alone: a quarter of a wake-up
-    heard = notices * (workers + apis)
+    claimed = max(submitted, completed)
+    notices = rate / submitted + rate / completed * setup.awaited
     processes = workers + apis
     cores = (
         rate * (costs.submit.each(submitted) + costs.claim.each(claimed) + costs.complete.each(completed))
-        + vain * costs.wake + heard * costs.listen + processes * costs.idle
+        + notices * processes * costs.listen + processes * costs.idle
     )  # fmt: skip
     api_cores = rate * costs.api.each(submitted) + notices * apis * costs.listen_worker
     worker_cores = (
-        rate * costs.worker.each(completed) + vain * costs.wake_worker + notices * workers * costs.listen_worker
-        + workers * costs.idle_worker
-    )  # fmt: skip
+        rate * costs.worker.each(completed) + notices * workers * costs.listen_worker + workers * costs.idle_worker
+    )
     each = 1 if setup.pooled else setup.pool_size + 1
     connections = processes * each + (setup.pooled or 0)
-    syncs = (notices if setup.polls is None else ends + submits) + processes * costs.idle_syncs
+    ends = rate / completed * (1 - setup.awaited) + processes * costs.idle_syncs
     return Usage(
         share={
             "database processor": cores / machine.cores,
-            "commits": syncs * machine.sync / (1 if setup.polls is None else GROUP_COMMIT),
+            "commits": (notices + ends / GROUP_COMMIT) * machine.sync,
             "WAL": rate * costs.wal / machine.wal_per_second,
             "connections": connections / machine.connections * BUSY,  # a full pool is not slow
             "worker processor": worker_cores / workers,
@@ -194,23 +183,17 @@ def most(costs: Costs, machine: Machine, setup: Setup, *, besides: tuple[str, ..
 def costs_of(kept: Mapping[str, Any]) -> Costs:
     """Return the costs that `python -m bench.scale` has measured."""
     steps, accepted, ran = kept["tasks"]["steps"], kept["processes"]["accepted"], kept["processes"]["ran"]
-    crowd, notices = kept["crowd"], kept["notices"]["listeners"]
-    singles = [row for row in ran if row["connections"] == 1]  # each task wakes every worker
-    woken = singles[-1]["workers"] - singles[0]["workers"]
+    crowd, notices = kept["crowd"], kept["notices"]
     alone, many = accepted[0], accepted[2]
     one, busy = ran[0], ran[1]
     idle = next(row for row in crowd["idle"] if row["workers"] >= 50)
-    few, crowded = next(row for row in notices if row["listeners"] == 1), notices[-1]
-    heard = crowded["listeners"] - 1
-    listen = (crowded["database_us"] - few["database_us"]) / heard / 1e6
-    listen_worker = (crowded["client_us"] - few["client_us"]) / heard / 1e6
+    nobody, others = notices["listeners"][0], notices["other_channel"][-1]
     return Costs(
-        **{name: _step(figures) for name, figures in steps.items()},
-        api=Step.through(alone["api_us"] / 1e6, many["api_us"] / 1e6, 1 / many["notices"]),
-        worker=Step.through(one["worker_us"] / 1e6, busy["worker_us"] / 1e6, 2 / busy["notices"]),
-        wake=(singles[-1]["database_us"] - singles[0]["database_us"]) / woken / 1e6 - 2 * listen,
-        wake_worker=(singles[-1]["worker_us"] - singles[0]["worker_us"]) / woken / 1e6 - 2 * listen_worker,
-        listen=listen, listen_worker=listen_worker,
+        submit=_step(steps["submit"]), claim=_step(steps["claim"]), complete=_step(steps["complete"]),
+        api=Step.through(alone["api_us"] / 1e6, many["api_us"] / 1e6, 1 / many["commits"]),
+        worker=Step.through(one["worker_us"] / 1e6, busy["worker_us"] / 1e6, _COMMITS_OF_A_TASK / busy["commits"]),
+        listen=(others["database_us"] - nobody["database_us"]) / others["listeners"] / 1e6,
+        listen_worker=(others["client_us"] - nobody["client_us"]) / others["listeners"] / 1e6,
         idle=idle["database_us"] / 1e6, idle_worker=idle["client_us"] / 1e6, idle_syncs=idle["syncs"],
         wal=sum(figures["100"]["wal_bytes"] for figures in steps.values()),
         kept=sum(size for name, size in kept["tasks"]["bytes_kept"].items() if name.startswith("task")),

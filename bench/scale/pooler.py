@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import subprocess
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
@@ -21,6 +22,7 @@ from bench.scale.meter import Place, cluster, place
 from bench.scale.tasks import Figures, claim, complete, draft, submit
 from tasker.engines.postgres import PostgresEngine, open_postgres
 from tasker.engines.postgres.connections import session_settings
+from tasker.engines.postgres.notifications import channel_of
 
 _TASKS, _BATCH = 2000, 10
 
@@ -30,9 +32,9 @@ async def life(at: Place, opening: AbstractAsyncContextManager[PostgresEngine]) 
     heard = asyncio.Event()
     try:
         async with asyncio.timeout(60), opening as engine:
-            engine._waiters.wake = lambda lines: heard.set() if list(lines) else None  # type: ignore[method-assign]
+            engine._waiters.wake = _sets(heard)  # type: ignore[method-assign]
             await _from_elsewhere(at, heard)
-            locked = await engine._listener.hold("bench")
+            locked = await engine._listener.hold("bench", channel_of("bench", "tasker"))
             before = await at.used()
             for _ in range(_TASKS // _BATCH):
                 await asyncio.gather(submit(engine, [draft() for _ in range(_BATCH)]), engine.stats())
@@ -46,6 +48,16 @@ async def life(at: Place, opening: AbstractAsyncContextManager[PostgresEngine]) 
         "works": heard.is_set() and locked, "heard": heard.is_set(), "locked": locked,
         "database_us": used.database * 1e6, "client_us": used.client * 1e6,
     }  # fmt: skip
+
+
+def _sets(heard: asyncio.Event) -> Callable[..., None]:
+    """Return what stands in for the wake-up of claims."""
+
+    def wake(partitions: Iterable[str], **_: bool) -> None:
+        if list(partitions):
+            heard.set()
+
+    return wake
 
 
 async def _from_elsewhere(at: Place, heard: asyncio.Event) -> None:

@@ -19,7 +19,6 @@ from bench.servers import NOOP as TASKS
 from bench.servers import ROOT, Peer, Server, running
 from bench.servers import SHARED_API as API
 from bench.stores import PostgreSQL
-from tasker.engines.postgres.notifications import CHANNEL, read_notification
 
 CONNECTIONS = 1, 8, 64, 256
 WORKERS = 1, 2, 4, 8, 16
@@ -42,14 +41,6 @@ class Burst:
         assert server.store is not None
         self._server, self._control = server, control
         self._at = Place("", server.store.pid, control)
-        self._notices = self._changes = 0
-
-    async def open(self) -> None:
-        await self._control.add_listener(CHANNEL, self._on_notice)
-
-    def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        self._notices += 1
-        self._changes += len(read_notification(str(payload))[2])
 
     def _seconds(self) -> list[float]:
         processes = [psutil.Process(process.pid) for process in self._server.processes]
@@ -58,7 +49,7 @@ class Burst:
     async def run(self, connections: int, *, runs: bool, seconds: float, limit: int | None = None) -> Figures:
         """Submit no-op tasks, wait for their end; return the cost of one, in microseconds."""
         port = self._server.port
-        before, cpu, told = await self._at.used(), self._seconds(), self._notices
+        before, cpu = await self._at.used(), self._seconds()
         asked = await asyncio.to_thread(
             load.submit_for, port, NOOP, seconds=seconds, connections=connections, limit=limit
         )
@@ -73,7 +64,7 @@ class Burst:
         return {
             "tasks": count, "connections": connections, "workers": len(workers), "api_us": api / count * 1e6,
             "worker_us": sum(workers) / count * 1e6, "database_us": used.database / count * 1e6,
-            "wal_bytes": used.wal / count, "notices": (self._notices - told) / count, "commits": commits / count,
+            "wal_bytes": used.wal / count, "commits": commits / count,
             "per_second": count / used.seconds, "p50_ms": statistics.median(asked.latencies) * 1e3,
         }  # fmt: skip
 
@@ -89,7 +80,6 @@ async def _bursts(server: Server, workers: int, plan: Sequence[tuple[int, float,
     try:
         while await control.fetchval("SELECT count(*) FROM tasker.worker") < workers:
             await asyncio.sleep(0.1)
-        await burst.open()
         await burst.run(8, runs=workers > 0, seconds=1)
         await asyncio.sleep(1)
         return [

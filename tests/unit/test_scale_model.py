@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from bench.scale.model import BUSY, MAX_BATCH, Costs, Machine, Setup, Step, batch, costs_of, most, usage
-from bench.scale.simulation import batches, herd
+from bench.scale.model import BUSY, GROUP_COMMIT, MAX_BATCH, Costs, Machine, Setup, Step, batch, costs_of, most, usage
+from bench.scale.simulation import batches
 
 FREE = Step(0, 0)
 NOTHING = Costs(
-    submit=FREE, claim=FREE, complete=FREE, api=FREE, worker=FREE, wake=0, wake_worker=0, listen=0, listen_worker=0,
+    submit=FREE, claim=FREE, complete=FREE, api=FREE, worker=FREE, listen=0, listen_worker=0,
     idle=0, idle_worker=0, idle_syncs=0, wal=0, kept=0,
 )  # fmt: skip
 MACHINE = Machine(cores=2, sync=1e-3, wal_per_second=1e6, connections=1000, round_trip=0)
@@ -42,11 +42,12 @@ def test_batch(rate: float, lanes: int, expected: float) -> None:
     ("costs", "setup", "first", "share"),
     [
         ({"idle": 0.1}, SETUP, "database processor", 0.1 * 11 / 2),
-        ({"wake": 2e-3}, replace(SETUP, rate=10), "database processor", 10 * 9 * 2e-3 / 2),
-        ({"listen": 1e-3}, replace(SETUP, rate=100), "database processor", 200 * 11 * 1e-3 / 2),
+        ({"listen": 1e-3}, replace(SETUP, rate=100), "database processor", 100 * 11 * 1e-3 / 2),
+        ({"listen": 1e-3}, replace(SETUP, rate=100, awaited=1), "database processor", 200 * 11 * 1e-3 / 2),
         ({"wal": 5000}, SETUP, "WAL", 0.5),
-        ({}, replace(SETUP, rate=300), "commits", 0.6),  # a submission and an end notify, one after the other
-        ({"wake_worker": 5e-3}, replace(SETUP, rate=100, pool_size=3), "worker processor", 100 * 9 / 10 * 5e-3),
+        ({}, replace(SETUP, rate=300), "commits", 300 * (1 + 1 / GROUP_COMMIT) * 1e-3),
+        ({}, replace(SETUP, rate=300, awaited=1), "commits", 0.6),  # both notify, one after the other
+        ({"listen_worker": 5e-3}, replace(SETUP, rate=100, pool_size=3), "worker processor", 100 * 5e-3),
         ({}, replace(SETUP, workers=999, rate=1), "connections", 5 * BUSY),
     ],
 )
@@ -68,14 +69,12 @@ def test_many_workers_share_no_transactions() -> None:
     "remedy",
     [
         {"shards": 4},
-        {"woken": 1},
-        {"polls": 0.5},
         {"submitted_in": 100},
         {"workers": 10},
     ],
 )
 def test_each_remedy_moves_the_limit(remedy: dict[str, float]) -> None:
-    costs = replace(NOTHING, wake=1e-3, listen=30e-6, submit=Step(300e-6, 20e-6), complete=Step(300e-6, 20e-6))
+    costs = replace(NOTHING, listen=30e-6, submit=Step(300e-6, 20e-6), complete=Step(300e-6, 20e-6))
     machine = replace(MACHINE, connections=10_000)
     setup = replace(SETUP, workers=100)
     assert most(costs, machine, replace(setup, **remedy)) > 1.3 * most(costs, machine, setup)
@@ -89,17 +88,17 @@ def test_pooler_moves_connections_alone() -> None:
 
 def test_costs_of_what_was_measured() -> None:
     step = {"1": {"database_us": 500, "wal_bytes": 1}, "100": {"database_us": 20, "wal_bytes": 1000}}
-    row = {"api_us": 500, "worker_us": 800, "notices": 1}
+    row = {"api_us": 500, "worker_us": 800, "commits": 1}
     kept = {
         "tasks": {
             "steps": {"submit": step, "claim": step, "complete": step},
             "bytes_kept": {"task": 300.0, "task_pkey": 50.0, "pgqueuer_log": 200.0},
         },
         "processes": {
-            "accepted": [row, row, {"api_us": 60, "notices": 0.1}],
+            "accepted": [row, row, {"api_us": 60, "commits": 0.1}],
             "ran": [
                 row | {"workers": 1, "connections": 1, "database_us": 1000},
-                {"workers": 1, "connections": 64, "worker_us": 80, "notices": 0.2},
+                {"workers": 1, "connections": 64, "worker_us": 80, "commits": 0.3},
                 {"workers": 11, "connections": 1, "worker_us": 9800, "database_us": 8600},
             ],
         },
@@ -107,10 +106,8 @@ def test_costs_of_what_was_measured() -> None:
             "idle": [{"workers": 50, "database_us": 800, "client_us": 900, "syncs": 0.3}],
         },
         "notices": {
-            "listeners": [
-                {"listeners": 1, "database_us": 100, "client_us": 200},
-                {"listeners": 101, "database_us": 3100, "client_us": 2200},
-            ]
+            "listeners": [{"listeners": 0, "database_us": 100, "client_us": 200}],
+            "other_channel": [{"listeners": 100, "database_us": 3100, "client_us": 2200}],
         },
     }
     costs = costs_of(kept)
@@ -118,22 +115,7 @@ def test_costs_of_what_was_measured() -> None:
     assert costs.api.each(10) == pytest.approx(60e-6)
     assert costs.worker.each(10) == pytest.approx(80e-6)
     assert (costs.listen, costs.listen_worker) == pytest.approx((30e-6, 20e-6))
-    assert (costs.wake, costs.wake_worker) == pytest.approx((700e-6, 860e-6))  # hearing of both ends apart
     assert (costs.wal, costs.kept) == (3000, 350)
-
-
-def test_all_that_wake_at_once_claim() -> None:
-    alone, crowd = herd(1, listen=0), herd(100, listen=0)
-    assert (alone.looks, alone.claims) == (1, 1)
-    assert crowd.looks == 100
-    assert crowd.claims > 90
-    assert crowd == herd(100, listen=0)  # the same seed gives the same course
-
-
-def test_waking_spread_over_time_saves_claims() -> None:
-    spread = herd(100, listen=0, spread=0.1)
-    assert spread.claims < 10
-    assert spread.used < herd(100, listen=0).used / 4
 
 
 @pytest.mark.parametrize("rate", [100, 2000, 20_000])
