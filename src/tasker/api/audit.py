@@ -46,7 +46,8 @@ class Recorder:
 
 def is_audited(operation: Operation) -> bool:
     """Tell whether an operation is audited: all that change something, except submissions of tasks."""
-    return operation.method != "GET" and (operation.scope != "submit" or operation.tag != "tasks")
+    is_submission = operation.scope == "submit" and operation.tag == "tasks"
+    return operation.method != "GET" and operation.is_audited and not is_submission
 
 
 def _made(reply: Reply | Stream) -> str:
