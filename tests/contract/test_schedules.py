@@ -14,7 +14,7 @@ from tests.contract.conftest import Changes, MakeEngine
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Invalid, NotFound
 from tasker.model import Change, Status, TaskFilter
-from tasker.model.schedules import Fired, Firing, Schedule
+from tasker.model.schedules import Fired, Firing, PastTick, Schedule
 from tasker.rules.lifecycle import Succeeded
 from tasker.rules.ticks import for_tick, next_tick, plan, tick_task_id
 from tasker.testing import Driver, ManualClock, make_draft, make_key
@@ -37,7 +37,10 @@ def make_firing(schedule: Schedule, now: datetime) -> Firing:
     """Return what the firing chore makes of a schedule that is due."""
     planned = plan(schedule, now)
     drafts = tuple(for_tick(make_draft(now), schedule, tick) for tick in planned.ticks)
-    return Firing(schedule=schedule, drafts=drafts, next_fire_at=planned.next_fire_at, skip=planned.skip)
+    past = tuple(PastTick(tick=tick, fired_at=now, skipped="missed") for tick in planned.missed)
+    return Firing(
+        schedule=schedule, now=now, drafts=drafts, next_fire_at=planned.next_fire_at, skip=planned.skip, past=past
+    )
 
 
 async def fire(engine: Engine, clock: ManualClock) -> Fired:
