@@ -97,7 +97,7 @@ WAYS: dict[str, Say] = {
     "output in many bytes": lambda report: report.output("ä" * 50),
     "log": lambda report: report.log("info", "x" * 100, {}),
     "fields": lambda report: report.log("info", "", {"x": "x" * 100}),
-    "print": lambda report: report.printed(100),
+    "print": lambda report: report.printed("p" * 100),
 }
 
 
