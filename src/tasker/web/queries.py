@@ -11,13 +11,12 @@ from tasker.api.calls import Parameter, one_of, text_of
 SINCE = {
     "15m": timedelta(minutes=15),
     "1h": timedelta(hours=1),
-    "6h": timedelta(hours=6),
     "24h": timedelta(hours=24),
     "7d": timedelta(days=7),
     "30d": timedelta(days=30),
 }
 """The windows that `since=` and `window=` name."""
-WINDOW_NAMES = {"15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "30d": "30 d"}
+WINDOW_NAMES = {"15m": "15 min", "1h": "1 h", "24h": "24 h", "7d": "7 d", "30d": "30 d"}
 _TEXT = {"type": "string"}
 
 
