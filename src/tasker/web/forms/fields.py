@@ -24,6 +24,7 @@ MANY = 5
 """Options from which a choice is a list to open instead of radio buttons."""
 MAX_ROWS = 100
 """Rows of a list or map that have controls of their own; with more of them the whole is JSON."""
+_LEFT_OUT_IF_EMPTY = frozenset({Kind.TEXT, Kind.NUMBER, Kind.DATE, Kind.MOMENT, Kind.TIME, Kind.DURATION, Kind.UUID})
 _SAFE = re.compile(r"[^A-Za-z0-9_]")
 
 
@@ -140,12 +141,12 @@ class Field:
     @property
     def is_select(self) -> bool:
         """Whether its choices are a list to open."""
-        return self.shape.kind is Kind.CHOICE and len(self.shape.options) >= MANY
+        return not self.is_json and self.shape.kind is Kind.CHOICE and len(self.shape.options) >= MANY
 
     @property
     def is_short(self) -> bool:
         """Whether it is an object whose members fit into a line."""
-        return not (self.is_json or self.choices or self.more) and not any(
+        return not (self.is_json or self.choices or self.more is not None) and not any(
             one.is_json or one.is_area or one.shape.kind.is_group or one.faults for one in self.fields
         )
 
@@ -255,11 +256,11 @@ class _Filler:
 
     def _native(self, shape: Shape, value: Given, place: Place) -> Field | None:
         """Return the field with its own control, None if that cannot hold the value."""
+        if shape.kind is Kind.JSON:
+            return Field(place=place, shape=shape, text=_json(value))
         if isinstance(value, Broken):
             return None
         match shape.kind:
-            case Kind.JSON:
-                return Field(place=place, shape=shape, text=_json(value))
             case Kind.OBJECT | Kind.LIST | Kind.MAP:
                 return self._group(shape, value, place)
             case Kind.UNION:
@@ -342,6 +343,8 @@ class _Filler:
         made.choice = made.choice if chosen is None else f"v{chosen}"
         labels = [Choice(f"v{index}", one.label) for index, one in enumerate(shape.variants)]
         made.choices = (*_group_choices(shape, value, place), *labels)
+        if isinstance(value, Absent) and place.is_required and shape.variants[0].shape.kind in _LEFT_OUT_IF_EMPTY:
+            made.choice, made.choices = "v0", made.choices[1:]
         for index, one in enumerate(shape.variants):
             inner = value if index == chosen else blank(one.shape, is_item=place.is_item)
             made.fields.append(self.field(one.shape, inner, place.variant(index)))

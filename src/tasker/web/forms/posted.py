@@ -27,7 +27,7 @@ class _Reader:
         self._rows: defaultdict[str, list[int]] = defaultdict(list)
         for name, text in pairs:
             if name not in self._posted:
-                self._posted[name] = text.replace("\r\n", "\n")
+                self._posted[name] = text.replace("\r\n", "\n").replace("\r", "\n")
                 self._add_row(name, remove)
 
     def _add_row(self, name: str, remove: str | None) -> None:
@@ -49,7 +49,7 @@ class _Reader:
         if (text := self._posted.get(f"json:{name}")) is not None:
             return _from_json(text)
         if shape.kind.is_group:
-            return self._group(shape, place)
+            return self._group(shape, place, self._posted.get(f"set:{name}", "auto"))
         if f"null:{name}" in self._posted:
             return None
         text = self._posted.get(name, "")
@@ -64,8 +64,7 @@ class _Reader:
         found = value_of(shape, text)
         return ABSENT if box == "auto" and found == shape.default else found
 
-    def _group(self, shape: Shape, place: Place) -> Given:
-        choice = self._posted.get(f"set:{place.name}", "auto")
+    def _group(self, shape: Shape, place: Place, choice: str) -> Given:
         if choice == "null":
             return None
         if choice == "":
@@ -84,7 +83,10 @@ class _Reader:
     def _union(self, shape: Shape, place: Place, choice: str) -> Given:
         for index, one in enumerate(shape.variants):
             if choice == f"v{index}":
-                return self.value(one.shape, place.variant(index))
+                within = place.variant(index)
+                if one.shape.kind.is_group and f"json:{within.name}" not in self._posted:
+                    return self._group(one.shape, within, "set")
+                return self.value(one.shape, within)
         return ABSENT
 
     def _object(self, shape: Shape, place: Place) -> Given:

@@ -240,7 +240,9 @@ class _Builder:
                 for name, one in properties.items()
                 if isinstance(name, str) and len(name) <= _MAX_NAME and "\0" not in name
             ]
-            return Shape(kind=Kind.OBJECT, members=tuple(members), is_open=others is not False)
+            return Shape(
+                kind=Kind.OBJECT, members=tuple(members), is_open=schema.get("additionalProperties", False) is not False
+            )
         if not properties and isinstance(others, dict) and others:
             return Shape(kind=Kind.MAP, item=self.shape(others, "", depth + 1))
         return Shape(kind=Kind.OBJECT) if properties == {} and others is False else None
