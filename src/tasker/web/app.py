@@ -19,6 +19,7 @@ from tasker.config.settings import Settings
 from tasker.metrics import Metrics
 from tasker.service import Service
 from tasker.web.frame import Frame
+from tasker.web.live import Live
 from tasker.web.page import FORM, ROOT, Page, pages_of
 from tasker.web.sessions import Sessions
 from tasker.web.signin import SignInPages
@@ -26,10 +27,10 @@ from tasker.web.tasks import TaskPages
 from tasker.web.types import TypePages
 
 
-def make_pages(frame: Frame, service: Service, settings: Settings) -> list[Page]:
+def make_pages(frame: Frame, service: Service, settings: Settings, live: Live) -> list[Page]:
     """Return every page, in the order of the navigation; each resource declares its own at its handlers."""
     return [
-        *pages_of(TaskPages(frame, service)),
+        *pages_of(TaskPages(frame, service, live)),
         *pages_of(TypePages(frame, service)),
         *pages_of(SignInPages(frame)),
     ]
@@ -39,7 +40,7 @@ def build_web(service: Service, settings: Settings, metrics: Metrics, clock: Clo
     """Return the pages of `service`. gate: that of the API, so that both count wrong keys together."""
     sessions = Sessions(service.keys, gate, clock)
     frame = Frame(sessions, clock, engine="SQLite" if settings.database_url is None else "PostgreSQL")
-    frame.add(make_pages(frame, service, settings))
+    frame.add(make_pages(frame, service, settings, Live(service.feed)))
     max_body = settings.max_body
     rules = Rules(
         allowed_hosts=hosts_of(settings), max_body=max_body, form=Body((FORM.encode(),), max_body, "TASKER_MAX_BODY")

@@ -83,10 +83,9 @@ class Frame:
         """Return a page. page: the name of the page that the navigation marks."""
         return self._page(visit.call.head, visit.base, template, page=page, status=status, now=visit.now, **data)
 
-    def part(self, template: str, name: str, base: str = "", **data: Any) -> str:
-        """Return what a macro of a template makes, as a part of a page. The macro takes `data` by name."""
-        module = self._templates.get_template(template).make_module({"base": base, "now": self.clock.now()})
-        return str(getattr(module, name)(**data))
+    def part(self, template: str, name: str, **data: Any) -> str:
+        """Return what a macro of a template makes, as a part of a page. The macro takes `data` by name, and no more."""
+        return str(getattr(self._templates.get_template(template).module, name)(**data))
 
     def see(self, visit: Visit, where: str, *headers: Header) -> Reply:
         """Return the way to another page after a post. where: below the folder of pages."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
 from datetime import timedelta
+from itertools import islice
 from urllib.parse import parse_qsl, urlencode
+from uuid import UUID
 
 from tasker.api.calls import Parameter, one_of, text_of
 
@@ -17,6 +20,8 @@ SINCE = {
 }
 """The windows that `since=` and `window=` name."""
 WINDOW_NAMES = {"15m": "15 min", "1h": "1 h", "24h": "24 h", "7d": "7 d", "30d": "30 d"}
+MOST_ROWS = 200
+"""Rows of a page that are kept up to date."""
 _TEXT = {"type": "string"}
 
 
@@ -28,6 +33,24 @@ def query_parameter(name: str, description: str, most: int = 2000) -> Parameter:
 def window_parameter(name: str, description: str) -> Parameter:
     """Return a parameter that names a window of time up to now."""
     return Parameter(name, description, {"type": "string", "enum": list(SINCE)}, one_of(*SINCE))
+
+
+def rows_parameter() -> Parameter:
+    """Return the parameter that names the tasks in sight of a page."""
+    return Parameter("rows", "The tasks in sight.", _TEXT, unpack_ids)
+
+
+def pack_ids(ids: Iterable[str]) -> str:
+    """Return ids in 22 characters each, at most MOST_ROWS of them: the limit of an address is 8 KiB."""
+    return ".".join(urlsafe_b64encode(UUID(one).bytes).rstrip(b"=").decode() for one in islice(ids, MOST_ROWS))
+
+
+def unpack_ids(text: str) -> tuple[UUID, ...]:
+    """Return the ids that `pack_ids` packed. Raises ValueError."""
+    try:
+        return tuple(UUID(bytes=urlsafe_b64decode(one + "==")) for one in text.split(".")[:MOST_ROWS])
+    except ValueError:
+        raise ValueError("expected the rows of a page") from None
 
 
 def pairs_of(query_string: str) -> list[tuple[str, str]]:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
+from uuid import UUID
 
 from msgspec import structs
 
+from tasker.api.events import SSE
 from tasker.api.pages import DEFAULT_LIMIT
-from tasker.api.replies import Reply
+from tasker.api.replies import Reply, Stream
 from tasker.api.tasks import LIST_PARAMETERS
-from tasker.model import Status, TaskFilter
+from tasker.model import Status, Task, TaskFilter
+from tasker.model.journal import JournalEntry
+from tasker.model.keys import Caller
 from tasker.service import Service
+from tasker.service.feed import HEARTBEAT
 from tasker.web.frame import Frame
+from tasker.web.live import BEAT, Live, Watch, message, partial
 from tasker.web.page import Visit, show
 from tasker.web.queries import (
     SINCE,
     WINDOW_NAMES,
     address,
+    pack_ids,
     pairs_of,
     query_parameter,
     replaced,
+    rows_parameter,
     window_parameter,
     without,
 )
@@ -52,23 +61,26 @@ class Chip(NamedTuple):
 class TaskPages:
     """Show the tasks."""
 
-    def __init__(self, frame: Frame, service: Service) -> None:
+    def __init__(self, frame: Frame, service: Service, live: Live) -> None:
         self._frame = frame
         self._service = service
+        self._live = live
+        self._rows = RowMaker(frame, service, live)
 
     @show("/tasks", parameters=(*LIST_PARAMETERS, *_OWN), nav="Tasks", icon="tasks")
     async def tasks(self, visit: Visit) -> Reply:
         """List tasks, newest first."""
-        where, caller = self._where(visit), visit.caller
+        where, caller = make_filter(visit.query, visit), visit.caller
         limit, cursor = visit.query.get("limit", DEFAULT_LIMIT), visit.query.get("cursor")
         page = await self._service.tasks.find_many(caller, where, limit=limit, cursor=cursor)
         tasks = await self._service.waiting.with_reasons(caller, page.items)
         pairs = pairs_of(visit.call.query_string)
+        shown = [row_of(task, visit.now) for task in tasks]
         return self._frame.render(
             visit,
             "tasks.html",
             page="tasks",
-            rows=[row_of(task, visit.now) for task in tasks],
+            rows=shown,
             tabs=_tabs(pairs, where),
             chips=_chips(pairs),
             pairs=without(pairs, *_PLACE),
@@ -77,11 +89,100 @@ class TaskPages:
             older=None if page.next_cursor is None else replaced(pairs, "cursor", page.next_cursor),
             newest=address(without(pairs, "cursor")) if cursor else None,
             searched_back_to=page.searched_back_to,
+            live=f"live/tasks{address([*pairs, ('rows', pack_ids(row.id for row in shown))])}",
         )
 
-    def _where(self, visit: Visit) -> TaskFilter:
-        """Return the filter that the query asks for."""
-        return make_filter(visit.query, visit)
+    @show("/live/tasks", parameters=(*LIST_PARAMETERS, *_OWN, rows_parameter()), media=SSE)
+    async def live_tasks(self, visit: Visit) -> Stream:
+        """Stream the rows in sight of a list as they change, and how many new tasks there are."""
+        return self._live.stream(visit, self._changes(visit, make_filter(visit.query, visit)))
+
+    async def _changes(self, visit: Visit, where: TaskFilter) -> AsyncGenerator[bytes, None]:
+        watch, pulse = Watch(visit.caller.only, visit.query.get("rows", ())), self._live.pulse
+        counts = None if "cursor" in visit.query else counted_by(where, visit.caller)
+        key = (visit.caller.only, structs.replace(where, created_after=None), counts is None)
+        with pulse.watching(watch), pulse.tallying(key, counts or _counts_none, watch) as tally:
+            begun, told = tally.number, 0
+            while not pulse.has_ended:
+                parts = await self._rows.make(visit.caller, watch.take(), where)
+                new = tally.number - begun
+                if new != told:
+                    told = new
+                    parts.append(partial("more-new", self._frame.part("macros.html", "more_new", number=new)))
+                yield message(parts) if parts else BEAT
+                await watch.wait(HEARTBEAT)
+
+
+class RowMaker:
+    """Makes rows of tasks that have changed, once for all pages that show them."""
+
+    def __init__(self, frame: Frame, service: Service, live: Live) -> None:
+        self._frame = frame
+        self._service = service
+        self._pulse = live.pulse
+        self._number = 0
+        self._found: dict[tuple[UUID, str | None], Task | None] = {}
+        self._made: dict[tuple[UUID, str | None, bool], str] = {}
+
+    async def make(self, caller: Caller, task_ids: Collection[UUID], where: TaskFilter) -> list[str]:
+        """Return the rows of those of the tasks that the caller sees. A row that no longer fits is dimmed."""
+        if self._number != self._pulse.number:
+            self._number, self._found, self._made = self._pulse.number, {}, {}
+        tasks = [task for task_id in task_ids if (task := await self._find(caller, task_id)) is not None]
+        return [self._row(caller, task, bool(where.status) and task.status not in where.status) for task in tasks]
+
+    async def _find(self, caller: Caller, task_id: UUID) -> Task | None:
+        """Return a task as the caller sees it: also why it waits depends on whose tasks the caller may know of."""
+        key = task_id, caller.only
+        if key not in self._found:
+            task = await self._service.tasks.find(caller, task_id)
+            shown = [] if task is None else await self._service.waiting.with_reasons(caller, [task])
+            self._found[key] = shown[0] if shown else None
+        return self._found[key]
+
+    def _row(self, caller: Caller, task: Task, is_gone: bool) -> str:
+        key = task.task_id, caller.only, is_gone
+        html = self._made.get(key)
+        if html is None:
+            now = self._frame.clock.now()
+            row = row_of(task, now)
+            html = self._frame.part("macros.html", "task_row", t=row, now=now, base="", is_gone=is_gone)
+            self._made[key] = html = partial(f"t-{row.id}", html)
+        return html
+
+
+_COMES_WITH = {
+    Status.PENDING: frozenset({"created", "retrying"}),
+    Status.RUNNING: frozenset({"started"}),
+    Status.COMPLETED: frozenset({"completed"}),
+    Status.FAILED: frozenset({"failed"}),
+    Status.CANCELLED: frozenset({"cancelled"}),
+}
+_OF_ENTRY = frozenset({"status", "type", "queue", "tag", "owner", "created_after"})
+"""What an entry of the journal tells of its task."""
+
+
+def counted_by(where: TaskFilter, caller: Caller) -> Callable[[JournalEntry], bool] | None:
+    """Return what tells whether an entry brings a new task into a list; None if entries do not tell."""
+    if any(getattr(where, field.name) not in (None, ()) for field in _FILTERS if field.name not in _OF_ENTRY):
+        return None
+    events = frozenset().union(*(_COMES_WITH[status] for status in where.status)) or frozenset({"created"})
+
+    def counts(entry: JournalEntry) -> bool:
+        return (
+            entry.event.type in events
+            and caller.sees(entry.owner)
+            and where.type in (None, entry.type)
+            and where.queue in (None, entry.queue)
+            and (where.tag is None or where.tag in entry.tags)
+            and where.owner in (None, entry.owner)
+        )
+
+    return counts
+
+
+def _counts_none(_: JournalEntry) -> bool:
+    return False
 
 
 def make_filter(query: dict[str, Any], visit: Visit) -> TaskFilter:
