@@ -120,7 +120,7 @@ SIZED: dict[str, dict[str, Sizer]] = {
             "get_schedule", "delete_schedule", "trigger_schedule", "list_types", "get_type", "list_workers",
             "list_webhooks", "get_webhook", "delete_webhook", "list_deliveries", "redeliver", "get_usage", "list_keys",
             "get_key", "revoke_key", "list_audit", "list_queues", "get_queue", "is_alive", "is_ready", "get_metrics",
-            "get_openapi", "explain_problem", "index", "docs", "docs_file",
+            "get_openapi", "explain_problem", "index", "docs", "docs_file", "get_stats",
         ],
         HEAD_ALONE,
     ),
