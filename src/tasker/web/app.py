@@ -24,12 +24,14 @@ from tasker.web.page import FORM, ROOT, Page, pages_of
 from tasker.web.sessions import Sessions
 from tasker.web.signin import SignInPages
 from tasker.web.tasks import TaskPages
+from tasker.web.types import TypePages
 
 
 def make_pages(frame: Frame, service: Service, settings: Settings, live: Live) -> list[Page]:
     """Return every page, in the order of the navigation; each resource declares its own at its handlers."""
     return [
         *pages_of(TaskPages(frame, service, live)),
+        *pages_of(TypePages(frame, service)),
         *pages_of(SignInPages(frame)),
     ]
 
