@@ -110,6 +110,7 @@ LISTS: dict[str, Case | str] = {
     "list_webhooks": "500 at the most, of some 3 KB each",
     "list_deliveries": "500 at the most, of some 1 KB each",
     "list_audit": "500 at the most, of some 1 KB each",
+    "list_bulk": "500 at the most, of some 1 KB each",
     "list_ticks": "some hundred times",
     "list_keys": "an admin's, of some 300 bytes each",
     "list_types": "what the installation defines",

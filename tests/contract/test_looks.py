@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from msgspec import structs
+from tests.contract.bulk import act
 from tests.contract.engines import ENGINES
 
 from tasker.engines.protocol import Engine
@@ -225,9 +226,9 @@ async def test_every_task_is_found_whatever_the_clock_said(engine: Engine, seed:
     for start in range(0, len(drafts), 100):
         await engine.submit(drafts[start : start + 100])
     cancelled = {draft.task_id for draft in random.sample(drafts, 90)}
-    await engine.control.act("cancel", sorted(cancelled))
+    await act(engine, "cancel", sorted(cancelled))
     erased = set(random.sample(sorted(cancelled), 30))
-    await engine.control.act("delete", sorted(erased))
+    await act(engine, "delete", sorted(erased))
     for number in range(12):
         where = random_filter(random, drafts)
         expected = [

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 import pytest
 from msgspec import structs
+from tests.contract.bulk import make_bulk
 from tests.contract.test_schedules import make_firing, make_schedule
 from tests.contract.test_usage import EVER
 from tests.contract.test_workers import info
@@ -82,7 +83,8 @@ BLIND = {
     **dict.fromkeys(("engine.close", "engine.check", "engine.watch", "peers.follow_clock", "lead.hold",
                      "lead.give_up"), NO_OWNER),
     **dict.fromkeys(("engine.find_attempts", "engine.find_events", "engine.cancel", "engine.retry", "engine.delete",
-                     "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft", "control.act",
+                     "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft", "bulk.create",
+                     "bulk.find", "bulk.find_tasks", "bulk.step", "bulk.release", "bulk.stop",
                      "schedules.delete", "webhooks.change", "webhooks.delete", "webhooks.find_deliveries",
                      "webhooks.redeliver", "queues.find_run_time"), BY_ID),
     **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete"), LEASE),
@@ -93,7 +95,7 @@ BLIND = {
                      "keys.version", "keys.add", "keys.find_all", "keys.revoke", "keys.record_uses",
                      "schedules.find_due", "webhooks.find_position", "webhooks.dispatch", "webhooks.find_due",
                      "webhooks.take", "webhooks.settle", "webhooks.drop", "webhooks.prune", "journal.prune",
-                     "queues.find_names"), WHOLE),
+                     "queues.find_names", "bulk.find_free", "bulk.prune"), WHOLE),
     **dict.fromkeys(("workers.announce", "workers.withdraw", "workers.publish", "workers.find_types",
                      "queues.find_all", "keys.cursor_secret", "journal.tail"), NO_OWNER),
 }  # fmt: skip
@@ -151,6 +153,16 @@ async def _(walls: Walls) -> None:
                   TaskFilter(owner="ada", type="sum"), TaskFilter(owner="ada", status=(Status.PENDING,))):  # fmt: skip
         page = await walls.engine.find_many(where, limit=1)
         assert ([task.task_id for task in page.items], page.next_cursor) == ([mine.task_id], None)
+
+
+@case("bulk.find_many")
+async def _(walls: Walls) -> None:
+    """Nor is an action on all owners' tasks that an admin of hers has made."""
+    mine = make_bulk("cancel", owner="ada", tasks_of="ada")
+    for bulk in (mine, make_bulk("cancel", owner="eve", tasks_of="eve"), make_bulk("cancel", owner="ada")):
+        await walls.engine.bulk.create(bulk)
+    page = await walls.engine.bulk.find_many(owner="ada", limit=1)
+    assert (page.items, page.next_cursor) == ([mine], None)
 
 
 @case("engine.claim")

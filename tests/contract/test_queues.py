@@ -15,7 +15,7 @@ from tests.contract.conftest import MakeEngine
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
 from tasker.model import Claim, Draft, RetryPolicy, Status
-from tasker.model.queues import QueueChange, QueueSettings, Rate
+from tasker.model.queues import Pause, QueueChange, QueueSettings, Rate
 from tasker.rules.lifecycle import Failed, Interrupted, Released, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -92,6 +92,20 @@ async def test_a_queue_without_settings_again_is_like_any_other(engine: Engine) 
 
 
 # pause
+
+
+async def test_who_has_paused_a_queue_is_stored(engine: Engine, clock: ManualClock) -> None:
+    """Of two who pause it, the first one; nobody once it goes on."""
+    first, second = (Pause(at=clock.now() + number * MINUTE, owner="ops", key=f"key {number}") for number in (1, 2))
+    for by in (first, second):
+        assert (await set_(engine, paused=True, by=by)).pause == first
+    assert (await set_(engine, concurrency=3, by=second)).pause == first
+    [state] = await engine.queues.find_all()
+    assert state.settings == QueueSettings(name="q", paused=True, concurrency=3, pause=first)
+    assert (await set_(engine, paused=False, by=second)).pause is None
+    assert (await set_(engine, paused=True, by=second)).pause == second
+    await set_(engine, paused=False, concurrency=None, by=second)
+    assert await engine.queues.find_all() == []
 
 
 async def test_a_paused_queue_gives_nothing_and_the_others_do(

@@ -23,6 +23,7 @@ from tasker.api.calls import (
     prefers_validation,
     text_parameter,
     trace_of,
+    uuid_of,
     wait_parameter,
 )
 from tasker.api.catalogue import type_in_path
@@ -65,6 +66,7 @@ from tasker.service import Service, Submitted
 from tasker.wire import tasks as wire
 from tasker.wire.events import Event
 
+_ID = {"type": "string", "format": "uuid"}
 _TIME = {"type": "string", "format": "date-time"}
 LIST_PARAMETERS = (
     choices_parameter("status", "Only tasks of these statuses; repeated or separated by commas.", Status, Status),
@@ -74,6 +76,7 @@ LIST_PARAMETERS = (
     Parameter("created_after", "Only tasks submitted after this time.", _TIME, moment),
     Parameter("created_before", "Only tasks submitted before this time.", _TIME, moment),
     text_parameter("owner", "Only tasks of this owner; without an admin's key, only one's own."),
+    Parameter("bulk", "Only tasks that this bulk action has cancelled or retried.", _ID, uuid_of),
     *page_parameters("tasks"),
 )
 _INCLUDE = Parameter(

@@ -175,7 +175,7 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TaskFilter(Struct, frozen=True, kw_only=True):
-    """Which tasks a list shows; every given field must match."""
+    """Which tasks a list shows; every given field must match. bulk: the bulk action that cancelled or retried them."""
 
     status: tuple[Status, ...] = ()
     type: str | None = None
@@ -184,6 +184,7 @@ class TaskFilter(Struct, frozen=True, kw_only=True):
     created_after: datetime | None = None
     created_before: datetime | None = None
     owner: str | None = None
+    bulk: UUID | None = None
 
 
 class Tombstone(Struct, frozen=True, kw_only=True):

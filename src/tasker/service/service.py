@@ -68,7 +68,7 @@ class Service:
         self.registry = registry
         self.audit = Audit(engine.audit, cursors)
         self.keys = Keys(engine.keys, clock, is_shared=is_shared)
-        self.queues = Queues(engine, load, max_queues)
+        self.queues = Queues(engine, load, self.keys, clock, max_queues)
         self.workers = Workers(engine.workers)
         self.types = Types(engine.workers, registry, clock)
         self.usage = UsageService(engine.usage, clock)
@@ -91,7 +91,7 @@ class Service:
         )
         self.tasks = Tasks(engine, registry, cursors, open_queues)
         self.following = Following(engine, self.tasks, hub)
-        self.bulk = Bulk(engine.control, clock, cursors, open_queues)
+        self.bulk = Bulk(engine, clock, cursors, open_queues)
         self.submissions = Submissions(
             engine,
             clock,

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import apsw
+from tests.contract.bulk import act
 
 from tasker.clock import to_micros
 from tasker.engines.shared.looks import BLOCK
@@ -55,8 +56,8 @@ async def test_spans_of_erased_tasks_are_forgotten(tmp_path: Path) -> None:
     async with open_sqlite(path, clock) as engine:
         await store(engine, 0, 2 * BLOCK)
         cancelled = [task.task_id for task in (await engine.find_many(TaskFilter(), limit=2 * BLOCK)).items[10:]]
-        await engine.control.act("cancel", cancelled)
-        await engine.control.act("delete", cancelled)
+        await act(engine, "cancel", cancelled)
+        await act(engine, "delete", cancelled)
         await store(engine, 2 * BLOCK, BLOCK)
         assert [block for block, _, _ in spans(path)] == [1, 2, 3]
 

@@ -32,6 +32,7 @@ from tasker.engines.postgres.rows import claim_of
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.storage import bring_up_to_date
 from tasker.engines.postgres.stores.archive import PostgresArchive
+from tasker.engines.postgres.stores.bulk import PostgresBulks
 from tasker.engines.postgres.stores.journal import PostgresJournal
 from tasker.engines.postgres.stores.keys import PostgresKeys
 from tasker.engines.postgres.stores.lead import PostgresLead
@@ -173,7 +174,8 @@ class PostgresEngine:
         self.tombstones: protocol.TombstoneStore = PostgresTombstones(connections, self._erasure)
         self.webhooks: protocol.WebhookStore = PostgresWebhooks(database)
         self.schedules: protocol.ScheduleStore = PostgresSchedules(database, self._submits, self._changes)
-        self.control: protocol.Control = PostgresControl(connections, named, self._lists, self._changes)
+        self.control: protocol.Control = PostgresControl(connections, named, self._lists)
+        self.bulk: protocol.BulkStore = PostgresBulks(database, named, self._changes)
         self.usage: protocol.UsageStore = Usage(database)
         self.stats: protocol.StatsStore = PostgresStats(connections, named, database)
         self.audit: protocol.AuditStore = Audit(database)

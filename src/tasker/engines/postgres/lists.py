@@ -152,6 +152,7 @@ def _values(where: TaskFilter) -> dict[str, Any]:
         "queue": where.queue,
         "owner": where.owner,
         "tag": where.tag,
+        "bulk": where.bulk,
         "after": where.created_after,
         "before": where.created_before,
     }

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from tasker.engines.protocol.archive import ArchiveStore
 from tasker.engines.protocol.audit import AuditStore
+from tasker.engines.protocol.bulk import BulkStore
 from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.engine import ClaimRequest, Engine, Heartbeat, Listener
 from tasker.engines.protocol.journal import JournalStore
@@ -34,6 +35,7 @@ from tasker.engines.protocol.workers import WorkerStore
 __all__ = [
     "ArchiveStore",
     "AuditStore",
+    "BulkStore",
     "ClaimRequest",
     "Control",
     "Engine",

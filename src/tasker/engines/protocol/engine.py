@@ -9,6 +9,7 @@ from uuid import UUID
 
 from tasker.engines.protocol.archive import ArchiveStore
 from tasker.engines.protocol.audit import AuditStore
+from tasker.engines.protocol.bulk import BulkStore
 from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
@@ -78,6 +79,7 @@ class Engine(Protocol):
     queues: QueueStore
     archive: ArchiveStore
     control: Control
+    bulk: BulkStore
     schedules: ScheduleStore
     usage: UsageStore
     stats: StatsStore

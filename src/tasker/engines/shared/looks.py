@@ -145,6 +145,7 @@ class Dialect:
         terms = [f"status IN ({', '.join(repr(status.value) for status in where.status)})"] if where.status else []
         terms += [] if statuses <= OPEN else [f"(expires_at IS NULL OR expires_at > {self.now})"]
         terms += [] if where.tag is None else [self.tagged]
+        terms += [] if where.bulk is None else [_TOUCHED.format(schema=self.schema)]
         terms += [term for name, term in _TERMS.items() if getattr(where, name) is not None]
         return " AND ".join(terms or ["true"])
 
@@ -209,12 +210,17 @@ _TERMS = {
     "created_after": "created_at > :after",
     "created_before": "created_at < :before",
 }
+_TOUCHED = (
+    "EXISTS (SELECT 1 FROM {schema}.bulk_task"
+    " WHERE bulk_task.bulk = :bulk AND bulk_task.seq = task.seq AND bulk_task.task_id = task.task_id)"
+)
 _RANGE = "seq >= :low AND seq < :below"
 _KEYED = (
     ("type", "task", "task_type", None),
     ("queue", "task", "task_queue", "default"),
     ("owner", "task", "task_owner", ""),
     ("tag", "task_tag", "", None),
+    ("bulk", "bulk_task", "", None),
 )
 """Filters with an index in order of seq: column, table, the index's name in SQLite, the value it leaves out."""
 

@@ -20,13 +20,14 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from tasker.engines.shared.rollup import SUMMED
-from tasker.engines.shared.tables import DELIVERIES, SCHEDULES, WEBHOOKS
+from tasker.engines.shared.tables import BULKS, DELIVERIES, SCHEDULES, WEBHOOKS
 from tasker.model.usage import COUNTED
 
 _WORDS = {
     "schedule": SCHEDULES.columns,
     "webhook": WEBHOOKS.columns,
     "delivery": DELIVERIES.columns,
+    "bulk": ", ".join(f"bulk.{name}" for name in BULKS.fields),
     "counted": ", ".join(COUNTED),
     "counted_values": ", ".join(f":{name}" for name in COUNTED),
     "counted_sums": ", ".join(f"CAST(sum({name}) AS bigint)" for name in COUNTED),

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tasker.model import Claim, Extra, Policy, Progress, Task, TaskProblem
-from tasker.model.queues import Rate
+from tasker.model.queues import Pause, Rate
 
 CLAIM_FIELDS = Claim.__struct_fields__[:-1]
 """The fields of a Claim that are columns of its task, in order: all but `secrets`."""
@@ -23,6 +23,7 @@ NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 decode_problem = msgspec.json.Decoder(TaskProblem).decode
 decode_progress = msgspec.json.Decoder(Progress).decode
 decode_rate = msgspec.json.Decoder(Rate).decode
+decode_pause = msgspec.json.Decoder(Pause).decode
 _decode_extra = msgspec.json.Decoder(Extra).decode
 decode_policy = lru_cache(maxsize=1000)(msgspec.json.Decoder(Policy).decode)  # tasks of a type share one text
 

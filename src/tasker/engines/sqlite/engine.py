@@ -36,6 +36,7 @@ from tasker.engines.sqlite.retention import References, SqliteTombstones, prune
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import OpenDatabase, check_space, connect, open_database, opening, probe
 from tasker.engines.sqlite.stores.archive import SqliteArchive
+from tasker.engines.sqlite.stores.bulk import SqliteBulks
 from tasker.engines.sqlite.stores.journal import SqliteJournal
 from tasker.engines.sqlite.stores.keys import SqliteKeys
 from tasker.engines.sqlite.stores.lead import SqliteLead
@@ -139,7 +140,8 @@ class SqliteEngine:
         self.archive: protocol.ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
         self.schedules: protocol.ScheduleStore = SqliteSchedules(database)
         self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
-        self.control: protocol.Control = SqliteControl(clock, read, write, self._erase, bounds)
+        self.control: protocol.Control = SqliteControl(clock, read, bounds)
+        self.bulk: protocol.BulkStore = SqliteBulks(database, self._erase)
         self.queues: protocol.QueueStore = SqliteQueues(read, write, self._partitions, clock)
         self.lead: protocol.Lead = SqliteLead()
         self.peers: protocol.Peers = SqlitePeers()

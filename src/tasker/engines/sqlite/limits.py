@@ -12,7 +12,7 @@ import apsw
 from tasker.clock import MICROSECOND, from_micros
 from tasker.engines.shared.gates import ROUNDS, WINDOW, Candidate, Gate
 from tasker.engines.shared.rollup import Key
-from tasker.engines.shared.values import decode_rate, encode
+from tasker.engines.shared.values import decode_pause, decode_rate, encode
 from tasker.engines.sqlite.bounds import Partition
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
@@ -222,6 +222,7 @@ def store_settings(connection: apsw.Connection, settings: QueueSettings, tokens:
         settings.concurrency_per_key,
         rate,
         int(settings.shared_keys),
+        None if settings.pause is None else encode(settings.pause),
         tokens,
         now,
     )
@@ -244,7 +245,7 @@ def _open_gate(connection: apsw.Connection, queue: str, now: int) -> Gate:
 
 
 def _settings_of(row: Row) -> tuple[QueueSettings, float, int]:
-    name, paused, concurrency, per_key, rate, shared_keys, tokens, refilled_at = row
+    name, paused, concurrency, per_key, rate, shared_keys, pause, tokens, refilled_at = row
     settings = QueueSettings(
         name=name,
         paused=bool(paused),
@@ -252,6 +253,7 @@ def _settings_of(row: Row) -> tuple[QueueSettings, float, int]:
         concurrency_per_key=per_key,
         rate=None if rate is None else decode_rate(rate),
         shared_keys=bool(shared_keys),
+        pause=None if pause is None else decode_pause(pause),
     )
     return settings, tokens, refilled_at
 

@@ -128,6 +128,7 @@ def _values(where: TaskFilter, now: int) -> dict[str, Any]:
         "queue": where.queue,
         "owner": where.owner,
         "tag": where.tag,
+        "bulk": None if where.bulk is None else where.bulk.bytes,
         "after": optional_micros(where.created_after),
         "before": optional_micros(where.created_before),
         "now": now,

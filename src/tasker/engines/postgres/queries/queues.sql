@@ -1,5 +1,5 @@
 -- name: queues
-SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now,
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, pause, tokens, refilled_at, now() AS now,
        (SELECT count(*) FROM {schema}.task WHERE status = 'running' AND task.queue = queue.name) AS running
 FROM {schema}.queue WHERE $1::text[] IS NULL OR name = ANY($1) ORDER BY name;
 
@@ -56,7 +56,7 @@ INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET n
 
 -- name: hold_queues
 -- Locked in the order of names, so that two transactions never deadlock. Later statements see what others have stored.
-SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, pause, tokens, refilled_at, now() AS now
 FROM {schema}.queue WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE;
 
 -- name: count_other_queues
@@ -67,7 +67,7 @@ SELECT name FROM {schema}.queue WHERE name = ANY($1::text[]) AND shared_keys;
 
 -- name: set_queue
 UPDATE {schema}.queue SET paused = $2, concurrency = $3, concurrency_per_key = $4, rate = $5, tokens = $6,
-    shared_keys = $7, refilled_at = now()
+    shared_keys = $7, pause = $8, refilled_at = now()
 WHERE name = $1;
 
 -- name: delete_queue

@@ -1,5 +1,5 @@
 -- name: queues
-SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at FROM queue ORDER BY name;
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, pause, tokens, refilled_at FROM queue ORDER BY name;
 
 -- name: next_queue
 -- The queue after another, in the order of the index: one seek, however many tasks wait.
@@ -22,18 +22,18 @@ SELECT max(owner = '') FROM (
     SELECT owner FROM task INDEXED BY task_line WHERE status = 'pending' AND queue = ? LIMIT 100);
 
 -- name: queue_by_name
-SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at FROM queue WHERE name = ?;
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, pause, tokens, refilled_at FROM queue WHERE name = ?;
 
 -- name: count_queues
 SELECT count(*) FROM queue;
 
 -- name: put_queue
-INSERT INTO queue (name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO queue (name, paused, concurrency, concurrency_per_key, rate, shared_keys, pause, tokens, refilled_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE
     SET paused = excluded.paused, concurrency = excluded.concurrency,
         concurrency_per_key = excluded.concurrency_per_key, rate = excluded.rate, shared_keys = excluded.shared_keys,
-        tokens = excluded.tokens, refilled_at = excluded.refilled_at;
+        pause = excluded.pause, tokens = excluded.tokens, refilled_at = excluded.refilled_at;
 
 -- name: delete_queue
 DELETE FROM queue WHERE name = ?;
