@@ -11,8 +11,9 @@ from tests.web.conftest import Web
 ANY_ID = "0198e000-0000-7000-8000-000000000000"
 SCOPE_OF = {
     "public": {"GET ", "GET /signin", "POST /signin", "GET /static/{file}"},
-    "any": {"POST /signout"},
-    "read": {"GET /tasks", "GET /live/tasks"},
+    "any": {"POST /signout", "GET /types", "GET /type/{name}"},
+    "submit": {"POST /type/{name}"},
+    "read": {"GET /", "GET /live/overview", "GET /tasks", "GET /live/tasks"},
 }
 
 

@@ -20,6 +20,7 @@ from tasker.metrics import Metrics
 from tasker.service import Service
 from tasker.web.frame import Frame
 from tasker.web.live import Live
+from tasker.web.overview import OverviewPages
 from tasker.web.page import FORM, ROOT, Page, pages_of
 from tasker.web.sessions import Sessions
 from tasker.web.signin import SignInPages
@@ -30,6 +31,7 @@ from tasker.web.types import TypePages
 def make_pages(frame: Frame, service: Service, settings: Settings, live: Live) -> list[Page]:
     """Return every page, in the order of the navigation; each resource declares its own at its handlers."""
     return [
+        *pages_of(OverviewPages(frame, service, live, silent_after=settings.lease)),
         *pages_of(TaskPages(frame, service, live)),
         *pages_of(TypePages(frame, service)),
         *pages_of(SignInPages(frame)),

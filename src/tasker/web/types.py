@@ -157,7 +157,7 @@ class TypePages:
         """Return the newest tasks of the type that the caller may see."""
         if not visit.caller.may("read"):
             return []
-        page = await self._service.tasks.find_many(visit.caller, TaskFilter(type=task_type.name), limit=limit)
+        page = await self._service.tasks.find_many(visit.caller, TaskFilter(types=(task_type.name,)), limit=limit)
         return await self._service.waiting.with_reasons(visit.caller, page.items)
 
     async def _render(
