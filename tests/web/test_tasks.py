@@ -37,11 +37,12 @@ async def test_one_line_tells_the_story(web: Web) -> None:
 
 
 async def test_a_pending_task_says_why_it_waits(web: Web) -> None:
+    from tasker.model.keys import ANYBODY
     from tasker.model.queues import QueueChange
 
     task_id = await web.rig.submit(queue="llm")
     assert "next in its queue" in rows(await web.get("/ui/tasks"))[task_id][1]
-    await web.rig.service.queues.change("llm", QueueChange(paused=True))
+    await web.rig.service.queues.change(ANYBODY, "llm", QueueChange(paused=True))
     assert "queue paused" in rows(await web.get("/ui/tasks"))[task_id][1]
 
 

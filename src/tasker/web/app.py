@@ -23,6 +23,7 @@ from tasker.web.live import Live
 from tasker.web.page import FORM, ROOT, Page, pages_of
 from tasker.web.sessions import Sessions
 from tasker.web.signin import SignInPages
+from tasker.web.task import OneTaskPages
 from tasker.web.tasks import TaskPages
 
 
@@ -30,6 +31,7 @@ def make_pages(frame: Frame, service: Service, settings: Settings, live: Live) -
     """Return every page, in the order of the navigation; each resource declares its own at its handlers."""
     return [
         *pages_of(TaskPages(frame, service, live)),
+        *pages_of(OneTaskPages(frame, service)),
         *pages_of(SignInPages(frame)),
     ]
 
