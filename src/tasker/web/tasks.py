@@ -48,6 +48,8 @@ _NAMES = {
     "q": "text",
 }
 _PLACE = ("cursor", "limit")
+QUERY = (*LIST_PARAMETERS, *_OWN)
+"""The query of the list."""
 
 
 class Chip(NamedTuple):
