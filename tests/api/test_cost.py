@@ -121,7 +121,7 @@ SIZED: dict[str, dict[str, Sizer]] = {
             "list_webhooks", "get_webhook", "delete_webhook", "list_deliveries", "redeliver", "get_usage", "list_keys",
             "get_key", "revoke_key", "list_audit", "list_bulk", "get_bulk", "stop_bulk",
             "undo_bulk", "list_queues", "get_queue", "is_alive", "is_ready", "get_metrics",
-            "get_openapi", "explain_problem", "index", "docs", "docs_file",
+            "get_openapi", "explain_problem", "index", "docs", "docs_file", "get_stats",
         ],
         HEAD_ALONE,
     ),

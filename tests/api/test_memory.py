@@ -117,6 +117,7 @@ LISTS: dict[str, Case | str] = {
     "list_workers": "one for each process",
     "list_queues": "their number has a limit of its own",
     "get_usage": "a limited number of rows of figures",
+    "get_stats": "100 groups at the most, with a limited number of steps",
 }
 """What is large in a list or stream, or why none of it can be large."""
 

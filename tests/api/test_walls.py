@@ -203,6 +203,7 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
         for one in (land.ids["delivery_id"], NONE)
     ],
     "get_usage": _gets("/usage", "/usage?group=owner,type"),
+    "get_stats": _gets("/stats", "/stats?group=queue&window=24h", "/stats?group=type&owner=you"),
     "list_keys": _gets("/key"),
     "create_key": lambda land, me: [Ask("POST", "/key", {"scopes": ["read"], "owner": "me"})],
     "get_key": _gets("/key/nope"),

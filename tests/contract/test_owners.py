@@ -23,6 +23,7 @@ from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
 from tasker.model import Claim, Draft, Extra, Receipt, Report, Status, TaskFilter
 from tasker.model.queues import QueueChange
+from tasker.model.stats import WINDOWS, StatsFilter
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 from tasker.webhooks.matching import find_deliveries
@@ -88,6 +89,7 @@ BLIND = {
                      "webhooks.redeliver", "queues.find_run_time"), BY_ID),
     **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete"), LEASE),
     **dict.fromkeys(("engine.find_expired", "engine.fail_overdue", "engine.prune", "engine.sweep", "secrets.find_ended",
+                     "stats.fold", "stats.prune",
                      "audit.begin", "audit.end", "audit.find_many", "audit.prune", "archive.read", "archive.put",
                      "archive.find_many", "archive.find_erased", "archive.put_records", "archive.find_records",
                      "keys.version", "keys.add", "keys.find_all", "keys.revoke", "keys.record_uses",
@@ -171,16 +173,27 @@ async def _(walls: Walls) -> None:
     assert [claim.task_id for claim in await walls.claim()] == [mine.task_id]
 
 
-@case("engine.stats")
+@case("stats.open_counts")
 async def _(walls: Walls) -> None:
-    assert await walls.engine.stats("ada") == []
+    assert await walls.engine.stats.open_counts("ada") == []
     await walls.submit("ada")
-    [line] = await walls.engine.stats("ada")
+    [line] = await walls.engine.stats.open_counts("ada")
     assert (line.pending, line.running, line.oldest_due_at) == (1, 0, walls.clock.now())
-    [theirs] = await walls.engine.stats("eve")
-    [everybodys] = await walls.engine.stats()
+    [theirs] = await walls.engine.stats.open_counts("eve")
+    [everybodys] = await walls.engine.stats.open_counts()
     assert (theirs.pending, theirs.running) == (3, 1)
     assert (everybodys.pending, everybodys.running) == (4, 1)
+
+
+@case("stats.window")
+async def _(walls: Walls) -> None:
+    where = StatsFilter(span=WINDOWS["1h"], now=walls.clock.now(), owner="ada", group="queue")
+    for _ in range(2):
+        assert await walls.engine.stats.window(where) == []
+        [theirs] = await walls.engine.stats.window(structs.replace(where, owner="eve"))
+        assert (theirs.name, theirs.figures.submitted, theirs.figures.completed) == ("q", 5, 1)
+        assert await walls.engine.stats.window(structs.replace(where, owner=None)) == [theirs]
+        await walls.engine.stats.fold(limit=100)
 
 
 @case("workers.find_all")

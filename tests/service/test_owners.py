@@ -17,8 +17,10 @@ from tasker.errors import NotFound
 from tasker.model import TaskFilter
 from tasker.model.keys import Caller, Scope
 from tasker.model.queues import QueueChange
+from tasker.model.stats import Figures
 from tasker.rules.lifecycle import Failed, problem
 from tasker.service import Selection, Service
+from tasker.service.stats import Open
 from tasker.tasktypes.registry import TaskType
 from tasker.testing import Driver, ManualClock
 
@@ -181,6 +183,13 @@ async def _usage(s: Service, a: Alices) -> None:
     assert (await s.usage.find(BOB, group=(), owner="alice")).total.attempts == 0
 
 
+async def _statistics(s: Service, a: Alices) -> None:
+    for asked in ({}, {"owner": "alice"}, {"owner": "alice", "queue": "numbers", "group": "queue"}):
+        told = await s.stats.find(BOB, **asked)  # type: ignore[arg-type]
+        assert (told.whole.total, told.whole.open, told.groups) == (Figures(), Open(), [])
+    assert (await s.stats.find(ALICE)).whole.open.pending == 1
+
+
 async def _explain(s: Service, a: Alices) -> None:
     mine = await s.submissions.submit(BOB, SUM)
     told = await s.waiting.explain(BOB, mine.task)
@@ -245,6 +254,7 @@ OTHERS: dict[str, Ask] = {
     "webhooks.find_many": _webhooks,
     "webhooks.create": _create_webhook,
     "usage.find": _usage,
+    "stats.find": _statistics,
     "waiting.explain": _explain,
     "waiting.with_reasons": _reasons,
     "waiting.ask_again": _ask_again,

@@ -11,7 +11,7 @@ from tests.web.conftest import Web
 ANY_ID = "0198e000-0000-7000-8000-000000000000"
 SCOPE_OF = {
     "public": {"GET ", "GET /signin", "POST /signin", "GET /static/{file}"},
-    "any": {"POST /signout"},
+    "any": {"POST /signout", "GET /types", "GET /type/{name}"},
     "read": {
         "GET /tasks",
         "GET /live/tasks",
@@ -36,6 +36,7 @@ SCOPE_OF = {
         "GET /bulk/{bulk_id}/live",
     },
     "submit": {
+        "POST /type/{name}",
         "GET /new/schedule",
         "POST /new/schedule",
         "GET /schedule/{schedule_id}/edit",

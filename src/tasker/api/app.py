@@ -42,6 +42,7 @@ from tasker.api.replies import (
 )
 from tasker.api.routes import Routes
 from tasker.api.schedules import ScheduleOperations
+from tasker.api.stats import StatsOperations
 from tasker.api.tasks import TaskOperations
 from tasker.api.usage import UsageOperations
 from tasker.api.webhooks import WebhookOperations
@@ -94,6 +95,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *operations_of(FleetOperations(service, clock, silent_after=settings.lease)),
         *operations_of(WebhookOperations(service.webhooks, settings.url_rules)),
         *operations_of(UsageOperations(service.usage, service.budgets)),
+        *operations_of(StatsOperations(service.stats)),
         *operations_of(KeyOperations(service.keys)),
         *operations_of(AuditOperations(service.audit)),
         *operations_of(QueueOperations(service.queues, clock)),

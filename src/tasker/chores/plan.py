@@ -38,6 +38,8 @@ def engine_chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     return [
         Chore("secrets", _MINUTE, partial(erase_secrets, engine)),
         Chore("reap", timedelta(seconds=2), partial(reap, engine, clock, random)),
+        Chore("fold stats", timedelta(seconds=1), partial(engine.stats.fold, limit=BATCH), pause=pause),
+        Chore("prune stats", _MINUTE, partial(engine.stats.prune, limit=BATCH), pause=pause),
         Chore("deadlines", timedelta(seconds=1), partial(engine.fail_overdue, limit=BATCH)),
         Chore("sweep", timedelta(seconds=10), partial(engine.sweep, limit=BATCH)),
         Chore("prune", _MINUTE, partial(engine.prune, limit=BATCH), full=1, pause=pause),

@@ -45,7 +45,7 @@ class Queues:
 
     async def stats(self, caller: Caller = ANYBODY, names: Collection[str] | None = None) -> list[PartitionStats]:
         """Return the open tasks that are counted for the caller, by queue and type; of these queues only, if given."""
-        return await self._engine.stats(self._load.of(caller), queues=names)
+        return await self._engine.stats.open_counts(self._load.of(caller), queues=names)
 
     async def settings(self, names: Collection[str] | None = None) -> dict[str, QueueSettings]:
         """Return the settings of the queues that have any, by name; of these queues only, if given."""

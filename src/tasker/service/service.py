@@ -23,6 +23,7 @@ from tasker.service.keys import Keys
 from tasker.service.queues import Load, Queues
 from tasker.service.readiness import Health, ReadinessCheck, StoreCheck
 from tasker.service.reading import Reading
+from tasker.service.stats import StatsService
 from tasker.service.submitting import Submissions
 from tasker.service.tasks import Tasks
 from tasker.service.types import Types
@@ -71,6 +72,7 @@ class Service:
         self.workers = Workers(engine.workers)
         self.types = Types(engine.workers, registry, clock)
         self.usage = UsageService(engine.usage, clock)
+        self.stats = StatsService(engine.stats, clock)
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine.webhooks, clock, cursors)
         self.feed = Feed(engine.journal, hub, cursors, is_shared=is_shared)

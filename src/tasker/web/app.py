@@ -30,6 +30,7 @@ from tasker.web.sessions import Sessions
 from tasker.web.signin import SignInPages
 from tasker.web.task import OneTaskPages
 from tasker.web.tasks import TaskPages
+from tasker.web.types import TypePages
 from tasker.web.usage import UsagePages
 from tasker.web.webhooks import WebhookPages
 from tasker.web.workers import WorkerPages
@@ -40,6 +41,7 @@ def make_pages(frame: Frame, service: Service, settings: Settings, live: Live) -
     return [
         *pages_of(TaskPages(frame, service, live)),
         *pages_of(OneTaskPages(frame, service)),
+        *pages_of(TypePages(frame, service)),
         *pages_of(QueuePages(frame, service, live)),
         *pages_of(SchedulePages(frame, service)),
         *pages_of(WorkerPages(frame, service, live, silent_after=settings.lease)),

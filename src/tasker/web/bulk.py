@@ -218,7 +218,10 @@ def receipt_of(bulk: BulkAction) -> Receipt:
 
 def conditions_of(where: TaskFilter) -> list[Condition]:
     """Return the conditions of a filter in words; none if it selects every task."""
-    return [Condition(name.replace("_", " "), value) for name, value in pairs_of_filter(where)]
+    values: dict[str, list[str]] = {}
+    for name, value in pairs_of_filter(where):
+        values.setdefault(name, []).append(value)
+    return [Condition(name.replace("_", " "), " or ".join(several)) for name, several in values.items()]
 
 
 def pairs_of_filter(where: TaskFilter) -> tuple[tuple[str, str], ...]:

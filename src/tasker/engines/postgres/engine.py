@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from random import Random
 from uuid import UUID
@@ -39,6 +39,7 @@ from tasker.engines.postgres.stores.lead import PostgresLead
 from tasker.engines.postgres.stores.peers import PostgresPeers
 from tasker.engines.postgres.stores.queues import PostgresQueues
 from tasker.engines.postgres.stores.schedules import PostgresSchedules
+from tasker.engines.postgres.stores.stats import PostgresStats
 from tasker.engines.postgres.stores.webhooks import PostgresWebhooks
 from tasker.engines.postgres.stores.workers import PostgresWorkers
 from tasker.engines.postgres.submit import Submits
@@ -176,6 +177,7 @@ class PostgresEngine:
         self.control: protocol.Control = PostgresControl(connections, named, self._lists)
         self.bulk: protocol.BulkStore = PostgresBulks(database, named, self._changes)
         self.usage: protocol.UsageStore = Usage(database)
+        self.stats: protocol.StatsStore = PostgresStats(connections, named, database)
         self.audit: protocol.AuditStore = Audit(database)
         self.secrets: protocol.SecretStore = Secrets(database)
         self.keys: protocol.KeyStore = PostgresKeys(database)
@@ -240,11 +242,6 @@ class PostgresEngine:
 
     async def delete(self, task_id: UUID) -> None:
         await self._connections.transact(lambda tx: self._changes.delete(tx, task_id))
-
-    async def stats(
-        self, owner: str | None = None, *, queues: Collection[str] | None = None
-    ) -> list[model.PartitionStats]:
-        return await self._connections.read(lambda connection: self._reads.stats(connection, owner, queues))
 
     # calls of workers
 

@@ -26,6 +26,7 @@ from tasker.engines.protocol.peers import Peers
 from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
+from tasker.engines.protocol.stats import StatsStore
 from tasker.engines.protocol.tombstones import TombstoneStore
 from tasker.engines.protocol.usage import UsageStore
 from tasker.engines.protocol.webhooks import WebhookStore
@@ -47,6 +48,7 @@ __all__ = [
     "QueueStore",
     "ScheduleStore",
     "SecretStore",
+    "StatsStore",
     "TombstoneStore",
     "UsageStore",
     "WebhookStore",

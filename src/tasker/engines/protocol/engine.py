@@ -18,6 +18,7 @@ from tasker.engines.protocol.peers import Peers
 from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
+from tasker.engines.protocol.stats import StatsStore
 from tasker.engines.protocol.tombstones import TombstoneStore
 from tasker.engines.protocol.usage import UsageStore
 from tasker.engines.protocol.webhooks import WebhookStore
@@ -30,7 +31,6 @@ from tasker.model import (
     Event,
     Lease,
     Page,
-    PartitionStats,
     Receipt,
     Report,
     Task,
@@ -82,6 +82,7 @@ class Engine(Protocol):
     bulk: BulkStore
     schedules: ScheduleStore
     usage: UsageStore
+    stats: StatsStore
     webhooks: WebhookStore
     tombstones: TombstoneStore
     journal: JournalStore
@@ -179,9 +180,6 @@ class Engine(Protocol):
 
     async def sweep(self, *, limit: int) -> int:
         """Repair what a crash or a manual change has left inconsistent, at most `limit` rows; return how many."""
-
-    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
-        """Count the open tasks by queue and type; only this owner's, and only in these queues, if given."""
 
     async def check(self) -> None:
         """Make a durable write, to prove that the store takes one now. Raises Unavailable."""

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from tasker.engines.shared.rollup import SUMMED
 from tasker.engines.shared.tables import BULKS, DELIVERIES, SCHEDULES, WEBHOOKS
 from tasker.model.usage import COUNTED
 
@@ -30,6 +31,10 @@ _WORDS = {
     "counted": ", ".join(COUNTED),
     "counted_values": ", ".join(f":{name}" for name in COUNTED),
     "counted_sums": ", ".join(f"CAST(sum({name}) AS bigint)" for name in COUNTED),
+    "summed": ", ".join(SUMMED),
+    "summed_values": ", ".join(f":{name}" for name in SUMMED),
+    "summed_sums": ", ".join(f"CAST(sum({name}) AS bigint)" for name in SUMMED),
+    "summed_added": ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in SUMMED),
 }
 """Placeholders with the same text for all engines."""
 _PACKAGE = files(__package__)

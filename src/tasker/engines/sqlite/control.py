@@ -69,8 +69,9 @@ def cancel_open(tx: Transaction, task_id: UUID) -> tuple[str, bool]:
     if status != "pending":
         return status, False
     row = tx.execute(QUERIES["cancel_pending"], {"now": tx.now, "seq": seq}).fetchone()
-    has_dependants, queue, owner, key, *head_columns = row  # type: ignore[misc]
+    has_dependants, type_, has_waited, queue, owner, key, *head_columns = row  # type: ignore[misc]
     head = Head(*head_columns)
+    tx.counts.dropped((str(owner), str(type_), str(queue)), Status.CANCELLED, was_waiting=bool(has_waited))
     tx.journal.append(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
     tx.execute(QUERIES["delete_dependencies"], (seq,))
     tx.partitions.ended(tx.connection, tx.now, str(queue), str(owner), key)
@@ -94,6 +95,7 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
     last = keep_entries(tx.connection, seq, log)
     tx.journal.append(logged(task_id, log[-1:]))
     tx.execute(QUERIES["retry_task"], (tx.now, last, seq))
+    tx.counts.reopened((known.owner or "", known.type, known.queue))
     if waits_for:
         wait_for(tx, seq, waits_for)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -43,6 +43,7 @@ from tasker.engines.sqlite.stores.lead import SqliteLead
 from tasker.engines.sqlite.stores.peers import SqlitePeers
 from tasker.engines.sqlite.stores.queues import SqliteQueues
 from tasker.engines.sqlite.stores.schedules import SqliteSchedules
+from tasker.engines.sqlite.stores.stats import SqliteStats
 from tasker.engines.sqlite.stores.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.stores.workers import SqliteWorkers
 from tasker.engines.sqlite.submit import insert
@@ -135,6 +136,7 @@ class SqliteEngine:
         self.journal: protocol.JournalStore = SqliteJournal(read, write, clock, journal, self._results, erase_until)
         self.tombstones: protocol.TombstoneStore = SqliteTombstones(clock, read)
         self.usage: protocol.UsageStore = Usage(database)
+        self.stats: protocol.StatsStore = SqliteStats(clock, read, write, database)
         self.archive: protocol.ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
         self.schedules: protocol.ScheduleStore = SqliteSchedules(database)
         self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
@@ -273,11 +275,6 @@ class SqliteEngine:
         if self._partitions.limits.has_parked:
             found += await self._commits.run(lambda tx: self._partitions.unpark_many(tx.connection, tx.now, limit))
         return found
-
-    async def stats(
-        self, owner: str | None = None, *, queues: Collection[str] | None = None
-    ) -> list[model.PartitionStats]:
-        return await self._read.scan(reads.stats, self._micros(), owner, queues)
 
     async def check(self) -> None:
         self._commits.check()

@@ -43,6 +43,7 @@ _WORDS = {
     "claim": CLAIM_COLUMNS,
     "head": HEAD_COLUMNS,
     "ended": _ENDED,
+    "waits": "reason NOT IN ('queued', 'concurrency_limited')",
     "counted_more": ", ".join(f"{name} = {name} + ?" for name in COUNTED),
     "counted_places": ", ".join("?" * len(COUNTED)),
 }

@@ -80,7 +80,9 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
     if waiting is None or taker is None:
         row = draft_row(draft, tx.now)
         tx.execute(QUERIES["insert_task"], row)
-        tx.partitions.joined(draft.queue, draft.type, row[7], later=row[3] != "queued", priority=draft.priority)
+        waits = row[3] != "queued"
+        tx.counts.submitted((draft.owner, draft.type, draft.queue), waits=waits)
+        tx.partitions.joined(draft.queue, draft.type, row[7], later=waits, priority=draft.priority)
         if draft.deadline is not None:
             tx.partitions.note_deadline(to_micros(draft.deadline))
     else:
@@ -100,6 +102,9 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
 def _insert_running(tx: Transaction, draft: Draft, taker: Waiter, steady: int) -> Claim:
     """Store a draft as a task that the waiting worker already runs."""
     task_id, type_, queue, _, *rest = draft_row(draft, tx.now)
+    key = draft.owner, type_, queue
+    tx.counts.submitted(key)
+    tx.counts.started(key, 0)
     worker = taker.request.worker
     lease_ends = lease_end(steady, taker.request)
     tx.execute(QUERIES["insert_running"], (task_id, type_, queue, *rest, worker, tx.now, lease_ends))

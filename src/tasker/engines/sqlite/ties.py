@@ -72,7 +72,9 @@ def wait_for(tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
     for other in others:
         tx.execute(QUERIES["insert_dependency"], (seq, other.bytes))
         tx.execute(QUERIES["has_dependant"], (other.bytes,))
-    tx.execute(QUERIES["wait_for"], (_NEVER, seq))
+    owner, type_, queue, has_waited = tx.execute(QUERIES["wait_for"], (_NEVER, seq)).fetchone()  # type: ignore[misc]
+    if not has_waited:
+        tx.counts.moved((str(owner), str(type_), str(queue)), 1)
 
 
 def find_open_dependencies(
@@ -163,7 +165,9 @@ def _release(tx: Transaction, seq: int) -> None:
     row: Row | None = tx.execute(QUERIES["release"], {"now": tx.now, "seq": seq}).fetchone()
     if row is None:
         return
-    task_id, queue, type_, due_at = row
+    task_id, owner, queue, type_, due_at = row
+    if due_at <= tx.now:
+        tx.counts.moved((owner, type_, queue), -1)
     tx.partitions.joined(queue, type_, due_at, later=due_at > tx.now)
     tx.changes.append(Change(task_id_of(task_id), Status.PENDING))
 
@@ -177,9 +181,11 @@ def fail_pending(tx: Transaction, seq: int, error: TaskProblem) -> Row | None:
     row: Row | None = tx.execute(QUERIES["fail_pending"], values).fetchone()
     if row is None:
         return None
-    task_id, head = task_id_of(row[0]), Head(*row[5:])
+    type_, has_waited, column, has_dependants, queue, owner, key, *columns = row
+    task_id, head = task_id_of(column), Head(*columns)
+    tx.counts.dropped((owner, type_, queue), Status.FAILED, was_waiting=bool(has_waited))
     tx.journal.append(ended(task_id, Status.FAILED, head.attempt, head.last + 1))
-    return task_id, *row[1:5]
+    return task_id, has_dependants, queue, owner, key
 
 
 def fail_overdue(tx: Transaction, limit: int) -> int:

@@ -1,70 +1,55 @@
-// The form of a task type and its JSON, in step. Without this file the server converts one into the other.
+// The form of a task type, without loading the page anew: rows are added and removed, form and JSON change places. The
+// server does all of it; without this file the same buttons load the page.
 (() => {
   "use strict";
   const $ = (q, from = document) => from.querySelector(q), $$ = (q, from = document) => [...from.querySelectorAll(q)];
 
-  // Numbers travel as they were typed: 2**53 is no limit here.
-  const text = JSON.stringify, isNumber = t => /^-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?$/.test(t);
-  function read(scope) {
-    const parts = [];
-    for (const field of scope.children) {
-      if (!field.matches(".field")) continue;
-      const value = valueOf($(":scope>.v", field));
-      if (value !== undefined) parts.push([field.dataset.pointer.split("/").pop(), value]);
+  async function ask(form, by) {
+    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, by)), headers: { accept: "text/html" } });
+    if (answer.redirected || ![200, 422].includes(answer.status)) throw new Error(answer.status);
+    return new DOMParser().parseFromString(await answer.text(), "text/html");
+  }
+  function put(page, id) {
+    const old = document.getElementById(id), fresh = page.getElementById(id);
+    if (!old || !fresh) throw new Error(id);
+    for (const typed of $$("input[type=password]", old)) { // the server never sends what was typed there
+      const control = $$("input[type=password]", fresh).find(one => one.name === typed.name);
+      if (control) control.value = typed.value;
     }
-    return parts.length ? "{" + parts.map(([k, v]) => text(k) + ": " + v).join(", ") + "}" : "{}";
+    for (const part of $$("details[open][id]", old)) { const same = $("#" + part.id, fresh); if (same) same.open = true; }
+    old.replaceWith(fresh);
+    return fresh;
   }
-  function valueOf(box) {
-    const opt = $(":scope>.opt", box);
-    if (opt) {
-      const mark = $(":scope>.tabs :checked", opt);
-      if (!mark || mark.value === "null") return undefined;
-      const inner = $(":scope>.var" + mark.className.slice(1), opt);
-      const value = valueOf(inner), tag = mark.parentNode.textContent.trim();
-      return $(":scope>.sub", inner) && tag !== "set" ? value.replace("{", `{"via": ${text(tag)}${value === "{}" ? "" : ", "}`) : value;
-    }
-    const sub = $(":scope>.sub", box); if (sub) return read(sub);
-    const list = $(":scope>.items", box);
-    if (list) {
-      const items = $$(":scope>.item", list); if (!items.length) return undefined;
-      if (list.dataset.map) return "{" + items.map(item => $$("input", item).map(i => text(i.value)).join(": ")).join(", ") + "}";
-      return "[" + items.map(item => one(item)).join(", ") + "]";
-    }
-    const chosen = $(":scope>.tabs :checked", box); if (chosen) return text(chosen.value);
-    const control = $("input,textarea,select", box); if (!control) return undefined;
-    return scalar(control);
-  }
-  function one(item) {
-    const pair = $(".pair", item); if (!pair) return scalar($("input,textarea,select", item)) ?? '""';
-    return "{" + [...pair.children].map(v => [$("[name]", v).name.split("/").pop().replace("#", ""), valueOf(v)]).filter(([, v]) => v !== undefined).map(([k, v]) => text(k) + ": " + v).join(", ") + "}";
-  }
-  function scalar(control) {
-    if (control.type === "checkbox") return control.checked ? "true" : undefined;
-    if (control.value === "") return control.required ? '""' : undefined;
-    return control.classList.contains("n") && control.type !== "date" && isNumber(control.value) || control.dataset.kind === "json" ? control.value : text(control.value);
-  }
-  function step() { const area = $("#json"), form = $("#as-form"); if (area && form) area.value = pretty(read(form)); }
-  function pretty(json) { // keeps every number's text
-    let depth = 0, out = "";
-    for (const [t] of json.matchAll(/"(?:[^"\\]|\\.)*"|[^\s"]|\s+/g)) {
-      if ("{[".includes(t)) out += t + "\n" + "  ".repeat(++depth);
-      else if ("}]".includes(t)) out += "\n" + "  ".repeat(--depth) + t;
-      else if (t === ",") out += ",\n" + "  ".repeat(depth);
-      else if (t === ":") out += ": ";
-      else if (t.trim()) out += t;
-    }
-    return out.replace(/([{[])\s+([}\]])/g, "$1$2");
-  }
-  function renumber(list) { $$(":scope>.item", list).forEach((item, i) => $$("[name*='/-']", item).forEach(c => { const old = c.id; c.name = c.name.replace("/-", "/" + i); c.id = old.replace("--", "-" + i); $$("label", item).forEach(l => { if (l.htmlFor === old) l.htmlFor = c.id; }); })); }
 
-  addEventListener("DOMContentLoaded", () => {
-    document.addEventListener("input", event => { if (event.target.closest("#as-form")) step(); });
-    document.addEventListener("click", event => {
-      const at = event.target.closest("button");
-      if (!at) return;
-      if (at.dataset.tab) { if (at.dataset.tab === "json") step(); for (const tab of $$("[data-tab]")) { const on = tab === at; tab.setAttribute("aria-selected", on); $("#" + tab.getAttribute("aria-controls")).hidden = !on; } }
-      else if (at.name === "add") { event.preventDefault(); const list = $(`[data-array="${at.value}"],[data-map="${at.value}"]`); list.append($("template", list).content.cloneNode(true)); renumber(list); $("input,textarea,select", list.lastElementChild)?.focus(); step(); }
-      else if (at.name === "remove") { event.preventDefault(); at.closest(".item").remove(); step(); }
-    });
+  document.addEventListener("submit", async event => {
+    const form = event.target, by = event.submitter;
+    if (form.id !== "form" || !by || !("part" in by.dataset)) return;
+    event.preventDefault();
+    const value = by.value;
+    form.setAttribute("aria-busy", "true");
+    try {
+      const page = await ask(form, by), fresh = put(page, "run");
+      put(page, "same");
+      const again = $$("button[name=do]", fresh).find(one => one.value === value);
+      ($("[autofocus]", fresh) || again || $("[aria-current=true]", fresh))?.focus();
+    } catch { delete by.dataset.part; form.requestSubmit(by); }
+  });
+
+  // "The same as" follows what was typed, once a field is left.
+  let asked = 0;
+  document.addEventListener("change", async event => {
+    const form = event.target.form, by = form && $("#sketch");
+    if (!form || form.id !== "form" || !by) return;
+    const own = ++asked;
+    try { const page = await ask(form, by); if (own === asked) put(page, "same"); }
+    catch { /* it is brought up to date with the next answer */ }
+  });
+
+  document.addEventListener("click", event => {
+    const at = event.target.closest("[data-same]");
+    if (!at) return;
+    for (const one of $$("[data-same]")) one.setAttribute("aria-pressed", one === at);
+    for (const one of $$("#same pre")) one.hidden = one.id !== at.dataset.same;
+    $("#same [data-copy]").dataset.copy = at.dataset.same;
   });
 })();

@@ -212,7 +212,8 @@ SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS part (name) CROSS JOIN L
 ) AS job LIMIT $4) AS counted;
 
 -- name: own_before
--- Without parked ones. For the planner: see own_pending_by_partition.
+-- Without parked ones. The redundant owner >= $1 AND owner <= $1 tells the planner that few rows are left. Without it a
+-- generic plan, made where one owner has nearly all tasks, walks over the tasks of all others.
 SELECT count(*) FROM (SELECT FROM {schema}.task
     WHERE status = 'pending' AND reason IS DISTINCT FROM 'concurrency_limited' AND owner <> '' AND owner = $1
       AND owner >= $1 AND owner <= $1 AND queue = $2 AND due_at <= now()

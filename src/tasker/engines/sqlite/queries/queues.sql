@@ -63,7 +63,8 @@ ORDER BY due_at, seq LIMIT ?;
 
 -- name: park
 -- Sets the bit rows.PARKED: the task leaves its queue partition and keeps its place.
-UPDATE task SET reason = 'concurrency_limited', due_at = due_at | 1152921504606846976 WHERE seq = ?;
+UPDATE task SET reason = 'concurrency_limited', due_at = due_at | 1152921504606846976, has_waited = {waits}
+WHERE seq = ? RETURNING owner, type, queue, has_waited;
 
 -- name: unpark
 UPDATE task SET reason = 'queued', due_at = min(due_at & 1152921504606846975, :now) WHERE seq IN (
