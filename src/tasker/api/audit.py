@@ -36,7 +36,7 @@ class Recorder:
             outcome = error.kind.status or _INTERNAL
             raise
         finally:
-            await self._audit.end(sequence, outcome, made or call.head.audit_target)
+            await self._audit.end(sequence, outcome, call.head.audit_target or made)
         return reply
 
     async def refused(self, operation: Operation, head: Head, path: dict[str, str], outcome: int) -> None:

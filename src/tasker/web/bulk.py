@@ -13,7 +13,7 @@ from msgspec import structs
 from tasker.api.calls import read_query, uuid_of
 from tasker.api.events import SSE
 from tasker.api.pages import list_query, page_parameters
-from tasker.api.replies import Reply, Stream
+from tasker.api.replies import Reply, Stream, encode
 from tasker.errors import Conflict, Fault, Invalid
 from tasker.model import TaskFilter
 from tasker.model.bulk import BulkAction, read_filter
@@ -87,7 +87,7 @@ class BulkPages:
         """Do it, if no more tasks match than were counted; else ask again."""
         action = _action_of(visit.form.get("action"))
         asked = _asked(visit)
-        visit.call.head.audit_target = f"{action} {urlencode(asked.pairs)}"
+        visit.call.head.audit_target = f"{action} {_describe(asked)}"
         at_most, up_to = _number(visit.form, "at_most"), visit.form.get("up_to") or None
         to_type = _to_type(at_most) if action == "delete" else None
         if to_type is not None and visit.form.get("typed").strip() != to_type:
@@ -246,6 +246,15 @@ def _asked(visit: Visit) -> Asked:
     if not 1 <= len(ids) <= MAX_TASK_IDS:
         raise _invalid("task_id", f"choose 1 to {MAX_TASK_IDS:,} tasks, or all that match")
     return Asked(Selection(task_ids=_ids(ids)), tuple(("task_id", one) for one in ids))
+
+
+def _describe(asked: Asked) -> str:
+    """Return what is selected as JSON, for the audit log."""
+    given: dict[str, list[str]] = {}
+    for name, value in asked.pairs:
+        if name != "all":
+            given.setdefault("task_ids" if name == "task_id" else name, []).append(value)
+    return encode(given).decode()
 
 
 def _ids(texts_: Sequence[str]) -> tuple[UUID, ...]:

@@ -18,12 +18,13 @@ from tasker.web.page import Form
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _GROUPED = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 
-Kind = Literal["text", "number", "flag", "choice", "choices", "json", "moment", "secret"]
+Kind = Literal["text", "number", "length", "flag", "choice", "choices", "json", "moment", "secret"]
 
 
 class Field(NamedTuple):
     """A field. name: the path of its value in the body, like `rate/limit`. kind: how it is shown and read.
 
+    A `length` of time is a number of seconds, or a text like PT5M.
     empty: what an empty field stands for: it is left out, or null. choices: of the kinds `choice` and `choices`.
     """
 
@@ -74,7 +75,7 @@ def _value(field: Field, form: Form) -> Any:
     text = form.get(field.pointer)
     if text == "":
         return None if field.empty == "null" else msgspec.UNSET
-    if field.kind == "number":
+    if field.kind in ("number", "length"):
         plain = text.strip().replace(",", "") if _GROUPED.fullmatch(text.strip()) else text.strip()
         return msgspec.Raw(plain.encode()) if _NUMBER.fullmatch(plain) else text
     if field.kind == "json":
