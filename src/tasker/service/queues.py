@@ -11,7 +11,7 @@ from tasker.clock import Clock
 from tasker.engines.protocol import Engine
 from tasker.model import PartitionStats
 from tasker.model.keys import ANYBODY, Caller
-from tasker.model.queues import Pause, QueueChange, QueueSettings
+from tasker.model.queues import Pause, QueueChange, QueueSettings, QueueState
 from tasker.service.admission import DEFAULT_LIMIT
 from tasker.service.keys import Keys
 
@@ -49,7 +49,11 @@ class Queues:
 
     async def settings(self, names: Collection[str] | None = None) -> dict[str, QueueSettings]:
         """Return the settings of the queues that have any, by name; of these queues only, if given."""
-        return {state.settings.name: state.settings for state in await self._engine.queues.find_all(names)}
+        return {name: state.settings for name, state in (await self.states(names)).items()}
+
+    async def states(self, names: Collection[str] | None = None) -> dict[str, QueueState]:
+        """Return the queues that have settings, by name, with the use of all owners: see `shows_load`."""
+        return {state.settings.name: state for state in await self._engine.queues.find_all(names)}
 
     async def find_names(self, caller: Caller, *, after: str | None, limit: int) -> list[str]:
         """Return the first queues after a name that have settings, or open tasks that are counted for the caller."""

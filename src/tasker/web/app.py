@@ -18,14 +18,23 @@ from tasker.clock import Clock
 from tasker.config.settings import Settings
 from tasker.metrics import Metrics
 from tasker.service import Service
+from tasker.web.audit import AuditPages
+from tasker.web.bulk import BulkPages
 from tasker.web.frame import Frame
+from tasker.web.keys import KeyPages
 from tasker.web.live import Live
 from tasker.web.overview import OverviewPages
 from tasker.web.page import FORM, ROOT, Page, pages_of
+from tasker.web.queues import QueuePages
+from tasker.web.schedules import SchedulePages
 from tasker.web.sessions import Sessions
 from tasker.web.signin import SignInPages
+from tasker.web.task import OneTaskPages
 from tasker.web.tasks import TaskPages
 from tasker.web.types import TypePages
+from tasker.web.usage import UsagePages
+from tasker.web.webhooks import WebhookPages
+from tasker.web.workers import WorkerPages
 
 
 def make_pages(frame: Frame, service: Service, settings: Settings, live: Live) -> list[Page]:
@@ -33,7 +42,16 @@ def make_pages(frame: Frame, service: Service, settings: Settings, live: Live) -
     return [
         *pages_of(OverviewPages(frame, service, live, silent_after=settings.lease)),
         *pages_of(TaskPages(frame, service, live)),
+        *pages_of(OneTaskPages(frame, service)),
         *pages_of(TypePages(frame, service)),
+        *pages_of(QueuePages(frame, service, live)),
+        *pages_of(SchedulePages(frame, service)),
+        *pages_of(WorkerPages(frame, service, live, silent_after=settings.lease)),
+        *pages_of(WebhookPages(frame, service, settings.url_rules)),
+        *pages_of(KeyPages(frame, service)),
+        *pages_of(AuditPages(frame, service)),
+        *pages_of(UsagePages(frame, service)),
+        *pages_of(BulkPages(frame, service, live)),
         *pages_of(SignInPages(frame)),
     ]
 

@@ -6,9 +6,10 @@ import gzip
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from msgspec import UNSET
 
 from tasker.api.calls import Call, read_query
@@ -18,7 +19,7 @@ from tasker.clock import Clock
 from tasker.errors import RequestError, Unavailable
 from tasker.model.keys import Caller
 from tasker.release import release
-from tasker.web import texts, times
+from tasker.web import charts, texts, times
 from tasker.web.assets import load_assets
 from tasker.web.page import Form, Page, Visit, base_of, read_form
 from tasker.web.sessions import Sessions, cookie_of
@@ -83,9 +84,9 @@ class Frame:
         """Return a page. page: the name of the page that the navigation marks."""
         return self._page(visit.call.head, visit.base, template, page=page, status=status, now=visit.now, **data)
 
-    def part(self, template: str, name: str, **data: Any) -> str:
+    def part(self, template: str, name: str, **data: Any) -> Markup:
         """Return what a macro of a template makes, as a part of a page. The macro takes `data` by name, and no more."""
-        return str(getattr(self._templates.get_template(template).module, name)(**data))
+        return cast(Markup, getattr(self._templates.get_template(template).module, name)(**data))
 
     def see(self, visit: Visit, where: str, *headers: Header) -> Reply:
         """Return the way to another page after a post. where: below the folder of pages."""
@@ -196,6 +197,7 @@ def make_templates() -> Environment:
         "plain": texts.plain,
         "span": times.span,
     }
+    made.globals |= {name: getattr(charts, name) for name in charts.__all__}
     return made
 
 
