@@ -99,7 +99,7 @@ async def _find(s: Service, a: Alices) -> None:
 
 
 async def _find_tasks(s: Service, a: Alices) -> None:
-    for where in (TaskFilter(), TaskFilter(owner="alice"), TaskFilter(tag="t"), TaskFilter(type="add")):
+    for where in (TaskFilter(), TaskFilter(owner="alice"), TaskFilter(tag="t"), TaskFilter(types=("add",))):
         page = await s.tasks.find_many(BOB, where, limit=1)
         assert (page.items, page.next_cursor) == ([], None)
 

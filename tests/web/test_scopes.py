@@ -13,6 +13,8 @@ SCOPE_OF = {
     "public": {"GET ", "GET /signin", "POST /signin", "GET /static/{file}"},
     "any": {"POST /signout", "GET /types", "GET /type/{name}"},
     "read": {
+        "GET /",
+        "GET /live/overview",
         "GET /tasks",
         "GET /live/tasks",
         "GET /task/{task_id}",

@@ -6,6 +6,8 @@ import re
 from datetime import timedelta
 from html import unescape
 
+from tasker.model.keys import ANYBODY
+from tasker.model.queues import QueueChange
 from tasker.rules.lifecycle import Failed
 from tasker.rules.lifecycle import problem as task_problem
 from tests.web.conftest import Web
@@ -37,9 +39,6 @@ async def test_one_line_tells_the_story(web: Web) -> None:
 
 
 async def test_a_pending_task_says_why_it_waits(web: Web) -> None:
-    from tasker.model.keys import ANYBODY
-    from tasker.model.queues import QueueChange
-
     task_id = await web.rig.submit(queue="llm")
     assert "next in its queue" in rows(await web.get("/ui/tasks"))[task_id][1]
     await web.rig.service.queues.change(ANYBODY, "llm", QueueChange(paused=True))

@@ -23,6 +23,7 @@ from tasker.web.bulk import BulkPages
 from tasker.web.frame import Frame
 from tasker.web.keys import KeyPages
 from tasker.web.live import Live
+from tasker.web.overview import OverviewPages
 from tasker.web.page import FORM, ROOT, Page, pages_of
 from tasker.web.queues import QueuePages
 from tasker.web.schedules import SchedulePages
@@ -39,6 +40,7 @@ from tasker.web.workers import WorkerPages
 def make_pages(frame: Frame, service: Service, settings: Settings, live: Live) -> list[Page]:
     """Return every page, in the order of the navigation; each resource declares its own at its handlers."""
     return [
+        *pages_of(OverviewPages(frame, service, live, silent_after=settings.lease)),
         *pages_of(TaskPages(frame, service, live)),
         *pages_of(OneTaskPages(frame, service)),
         *pages_of(TypePages(frame, service)),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
 from msgspec import structs
 
+from tasker.api.calls import Parameter, uuid_of
 from tasker.api.events import SSE
-from tasker.api.pages import DEFAULT_LIMIT
+from tasker.api.filters import FILTER_PARAMETERS
+from tasker.api.pages import DEFAULT_LIMIT, page_parameters
 from tasker.api.replies import Reply, Stream
-from tasker.api.tasks import LIST_PARAMETERS
+from tasker.clock import Clock
 from tasker.model import Status, Task, TaskFilter
 from tasker.model.journal import JournalEntry
 from tasker.model.keys import Caller
@@ -27,7 +31,6 @@ from tasker.web.queries import (
     address,
     pack_ids,
     pairs_of,
-    query_parameter,
     replaced,
     rows_parameter,
     window_parameter,
@@ -36,20 +39,27 @@ from tasker.web.queries import (
 from tasker.web.rows import row_of
 from tasker.web.times import iso
 
-_OWN = (
+_MOST_COUNTED = 10_001
+_MOST_OWNERS = 1000
+_COUNTED_FOR = 5.0
+"""Seconds for which the counts in the tabs are shown again."""
+LIST_QUERY = (
+    *FILTER_PARAMETERS,
+    *page_parameters("tasks"),
     window_parameter("since", "Only tasks submitted in this time up to now."),
-    query_parameter("q", "An id opens its task; `tag:x` is a tag.", 500),
+    Parameter("schedule", "Only tasks that this schedule submitted.", {"type": "string", "format": "uuid"}, uuid_of),
 )
-_FILTERS = tuple(structs.fields(TaskFilter))
+"""The query of the list: the names of GET /task, and some that are shorter."""
+_FIELDS = {"type": "types", "queue": "queues", "q": "text", "schedule": "schedule_id"}
 _NAMES = {
     "since": "submitted",
     "created_after": "submitted after",
     "created_before": "submitted before",
+    "schedule_id": "schedule",
     "q": "text",
 }
 _PLACE = ("cursor", "limit")
-QUERY = (*LIST_PARAMETERS, *_OWN)
-"""The query of the list."""
+_TAG = "tag:"
 
 
 class Chip(NamedTuple):
@@ -68,11 +78,15 @@ class TaskPages:
         self._service = service
         self._live = live
         self._rows = RowMaker(frame, service, live)
+        self._counts = Counts(service, frame.clock)
 
-    @show("/tasks", parameters=(*LIST_PARAMETERS, *_OWN), nav="Tasks", icon="tasks")
+    @show("/tasks", parameters=LIST_QUERY, nav="Tasks", icon="tasks")
     async def tasks(self, visit: Visit) -> Reply:
         """List tasks, newest first."""
-        where, caller = make_filter(visit.query, visit), visit.caller
+        found = _jump(visit.query.get("q"))
+        if found is not None:
+            return self._frame.see(visit, found)
+        where, caller = make_filter(visit.query, visit.now), visit.caller
         limit, cursor = visit.query.get("limit", DEFAULT_LIMIT), visit.query.get("cursor")
         page = await self._service.tasks.find_many(caller, where, limit=limit, cursor=cursor)
         tasks = await self._service.waiting.with_reasons(caller, page.items)
@@ -83,7 +97,7 @@ class TaskPages:
             "tasks.html",
             page="tasks",
             rows=shown,
-            tabs=_tabs(pairs, where),
+            tabs=_tabs(pairs, where, await self._counts.find(caller, where)),
             chips=_chips(pairs),
             pairs=without(pairs, *_PLACE),
             windows=WINDOW_NAMES,
@@ -94,10 +108,10 @@ class TaskPages:
             live=f"live/tasks{address([*pairs, ('rows', pack_ids(row.id for row in shown))])}",
         )
 
-    @show("/live/tasks", parameters=(*LIST_PARAMETERS, *_OWN, rows_parameter()), media=SSE)
+    @show("/live/tasks", parameters=(*LIST_QUERY, rows_parameter()), media=SSE)
     async def live_tasks(self, visit: Visit) -> Stream:
         """Stream the rows in sight of a list as they change, and how many new tasks there are."""
-        return self._live.stream(visit, self._changes(visit, make_filter(visit.query, visit)))
+        return self._live.stream(visit, self._changes(visit, make_filter(visit.query, visit.now)))
 
     async def _changes(self, visit: Visit, where: TaskFilter) -> AsyncGenerator[bytes, None]:
         watch, pulse = Watch(visit.caller.only, visit.query.get("rows", ())), self._live.pulse
@@ -160,13 +174,14 @@ _COMES_WITH = {
     Status.FAILED: frozenset({"failed"}),
     Status.CANCELLED: frozenset({"cancelled"}),
 }
-_OF_ENTRY = frozenset({"status", "type", "queue", "tag", "owner", "created_after"})
+_OF_ENTRY = frozenset({"status", "types", "queues", "tag", "owner", "created_after"})
 """What an entry of the journal tells of its task."""
 
 
 def counted_by(where: TaskFilter, caller: Caller) -> Callable[[JournalEntry], bool] | None:
     """Return what tells whether an entry brings a new task into a list; None if entries do not tell."""
-    if any(getattr(where, field.name) not in (None, ()) for field in _FILTERS if field.name not in _OF_ENTRY):
+    told = (field.name for field in structs.fields(TaskFilter) if field.name not in _OF_ENTRY)
+    if any(getattr(where, name) is not None for name in told):
         return None
     events = frozenset().union(*(_COMES_WITH[status] for status in where.status)) or frozenset({"created"})
 
@@ -174,8 +189,8 @@ def counted_by(where: TaskFilter, caller: Caller) -> Callable[[JournalEntry], bo
         return (
             entry.event.type in events
             and caller.sees(entry.owner)
-            and where.type in (None, entry.type)
-            and where.queue in (None, entry.queue)
+            and (not where.types or entry.type in where.types)
+            and (not where.queues or entry.queue in where.queues)
             and (where.tag is None or where.tag in entry.tags)
             and where.owner in (None, entry.owner)
         )
@@ -187,21 +202,65 @@ def _counts_none(_: JournalEntry) -> bool:
     return False
 
 
-def make_filter(query: dict[str, Any], visit: Visit) -> TaskFilter:
+def make_filter(query: dict[str, Any], now: datetime) -> TaskFilter:
     """Return the filter of a page's query. `since` counts from the time of the request."""
-    given = {field.name: query[field.name] for field in _FILTERS if field.name in query}
+    left_out = (*_PLACE, "since", "rows")
+    given = {_FIELDS.get(name, name): value for name, value in query.items() if name not in left_out}
     if "since" in query:
-        given["created_after"] = visit.now - SINCE[query["since"]]
+        begun = now - SINCE[query["since"]]
+        given["created_after"] = max(begun, given.get("created_after", begun))
     return TaskFilter(**given)
 
 
-def _tabs(pairs: list[tuple[str, str]], where: TaskFilter) -> list[tuple[str | None, str, bool]]:
-    """Return the tabs: a status, None for all, its address, and whether it is the page's."""
+class Tab(NamedTuple):
+    """A status, None for all; the address of the page; whether it is this page; how many tasks, as far as is known."""
+
+    status: str | None
+    href: str
+    is_on: bool
+    number: int | None
+
+
+class Counts:
+    """How many tasks have which status, for lists without a filter: any other count may take too long for a page."""
+
+    def __init__(self, service: Service, clock: Clock) -> None:
+        self._service = service
+        self._clock = clock
+        self._known: dict[str | None, tuple[float, dict[str | None, int]]] = {}
+
+    async def find(self, caller: Caller, where: TaskFilter) -> dict[str | None, int]:
+        """Return the counts by status, None for all; nothing for a list with a filter."""
+        if structs.replace(where, status=()) != TaskFilter():
+            return {}
+        now = self._clock.monotonic()
+        at, counts = self._known.get(caller.only, (-_COUNTED_FOR, {}))
+        if now - at >= _COUNTED_FOR:
+            counts = {}
+            for status in (None, *Status):
+                one = TaskFilter() if status is None else TaskFilter(status=(status,))
+                counts[status] = (await self._service.tasks.count(caller, one, at_most=_MOST_COUNTED)).number
+            self._known = {} if len(self._known) > _MOST_OWNERS else self._known
+            self._known[caller.only] = now, counts
+        return counts
+
+
+def _jump(text: str | None) -> str | None:
+    """Return where a search leads that is none for a text: an id to its task, `tag:x` to the tasks with the tag."""
+    if text is None:
+        return None
+    text = text.strip()
+    with contextlib.suppress(ValueError):
+        return f"task/{uuid_of(text)}"
+    return f"tasks{address([('tag', text[len(_TAG) :])])}" if text.startswith(_TAG) and len(text) > len(_TAG) else None
+
+
+def _tabs(pairs: list[tuple[str, str]], where: TaskFilter, counts: Mapping[str | None, int]) -> list[Tab]:
     chosen = where.status[0] if len(where.status) == 1 else None
-    every = (None, replaced(pairs, "status", None, *_PLACE), not where.status)
+    every = Tab(None, replaced(pairs, "status", None, *_PLACE), not where.status, counts.get(None))
     return [
         every,
-        *((one.value, replaced(pairs, "status", one.value, *_PLACE), one is chosen) for one in Status),
+        *(Tab(one, replaced(pairs, "status", one, *_PLACE), one is chosen, counts.get(one)) for one in Status),
     ]
 
 
@@ -220,14 +279,17 @@ def _chips(pairs: list[tuple[str, str]]) -> list[Chip]:
 
 def _api_call(where: TaskFilter, limit: int, cursor: str | None) -> str:
     """Return the path and query of the API that gives the same tasks."""
+    names = {field: name for name, field in _FIELDS.items() if name != "schedule"}
     pairs: list[tuple[str, str]] = []
-    for field in _FILTERS:
+    for field in structs.fields(TaskFilter):
         value = getattr(where, field.name)
-        if field.name == "status":
-            pairs += [("status", status.value) for status in value]
-        elif value is not None:
-            pairs.append((field.name, iso(value) if hasattr(value, "isoformat") else str(value)))
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        pairs += [(names.get(field.name, field.name), _as_text(one)) for one in values]
     pairs.append(("limit", str(limit)))
     if cursor is not None:
         pairs.append(("cursor", cursor))
     return "/task?" + urlencode(pairs, safe=":,")
+
+
+def _as_text(value: Any) -> str:
+    return iso(value) if isinstance(value, datetime) else str(value)

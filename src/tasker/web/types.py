@@ -16,15 +16,20 @@ from tasker.api.replies import Reply
 from tasker.errors import Fault, NotFound, RequestError
 from tasker.model import Task, TaskFilter
 from tasker.model.keys import ANYBODY
+from tasker.model.stats import WINDOWS, Window
 from tasker.service import Service
+from tasker.service.stats import Part
 from tasker.tasktypes.tasktype import TaskType
 from tasker.web import texts, times
 from tasker.web.frame import Frame
 from tasker.web.page import Visit, act, show
+from tasker.web.queries import WINDOW_NAMES
 from tasker.web.rows import row_of
 from tasker.web.runs import Draft, RunForm, run_form
 from tasker.web.same import Request, Same, same_as
+from tasker.web.type_figures import figures_of, histogram_of, row_of_figures
 
+_DAY: Window = "24h"
 _LAST = 6
 """Runs that the page of a type lists."""
 
@@ -42,6 +47,9 @@ _FILL = Parameter(
     {"type": "string", "enum": ["last", "example", "defaults"]},
     one_of("last", "example", "defaults"),
 )
+_WINDOW = Parameter(
+    "window", "The time that the figures are of.", {"type": "string", "enum": list(WINDOWS)}, one_of(*WINDOWS)
+)
 _FROM = Parameter("from", "The task that is to run again.", {"type": "string", "format": "uuid"}, _task_id)
 
 
@@ -52,13 +60,26 @@ class TypePages:
         self._frame = frame
         self._service = service
 
-    @show("/types", scope="any", nav="Types", icon="types")
+    @show("/types", scope="any", parameters=(_WINDOW,), nav="Types", icon="types")
     async def types(self, visit: Visit) -> Reply:
-        """List the task types."""
-        rows = [self._row(one) for one in sorted(self._service.registry.known(), key=lambda one: one.name)]
-        return self._frame.render(visit, "types.html", page="types", rows=rows)
+        """List the task types, with the figures of a window."""
+        window: Window = visit.query.get("window", _DAY)
+        parts: dict[str | None, Part] = {}
+        if visit.caller.may("read"):
+            stats = await self._service.stats.find(visit.caller, window=window, group="type")
+            parts = {part.name: part for part in stats.groups}
+        types = sorted(self._service.registry.known(), key=lambda one: one.name)
+        return self._frame.render(
+            visit,
+            "types.html",
+            page="types",
+            rows=[self._row(one) for one in types],
+            figures={name: row_of_figures(part) for name, part in parts.items()},
+            window=window,
+            windows={one: WINDOW_NAMES[one] for one in WINDOWS},
+        )
 
-    @show("/type/{name}", scope="any", parameters=(_FILL, _FROM))
+    @show("/type/{name}", scope="any", parameters=(_FILL, _FROM, _WINDOW))
     async def type(self, visit: Visit) -> Reply:
         """Show a task type and its form, filled with the example that its author gave if nothing else is asked for."""
         task_type = self._type(visit)
@@ -136,7 +157,7 @@ class TypePages:
         """Return the newest tasks of the type that the caller may see."""
         if not visit.caller.may("read"):
             return []
-        page = await self._service.tasks.find_many(visit.caller, TaskFilter(type=task_type.name), limit=limit)
+        page = await self._service.tasks.find_many(visit.caller, TaskFilter(types=(task_type.name,)), limit=limit)
         return await self._service.waiting.with_reasons(visit.caller, page.items)
 
     async def _render(
@@ -153,6 +174,8 @@ class TypePages:
         status: int = 200,
     ) -> Reply:
         last = await self._last(visit, task_type, _LAST)
+        window: Window = visit.query.get("window", _DAY)
+        part = await self._figures(visit, task_type, window)
         return self._frame.render(
             visit,
             "type.html",
@@ -168,7 +191,17 @@ class TypePages:
             schema=texts.pretty_json(msgspec.json.encode(task_type.input_schema)).text,
             output=texts.pretty_json(msgspec.json.encode(task_type.output_schema)).text,
             defaults=_defaults(task_type),
+            window=WINDOW_NAMES[window],
+            figures=() if part is None else figures_of(part, WINDOW_NAMES[window], visit.now),
+            histogram="" if part is None else histogram_of(part.total),
+            runs=0 if part is None else sum(part.total.runs),
         )
+
+    async def _figures(self, visit: Visit, task_type: TaskType, window: Window) -> Part | None:
+        """Return what happened to the caller's tasks of the type; None if it may not see that."""
+        if not visit.caller.may("read"):
+            return None
+        return (await self._service.stats.find(visit.caller, window=window, type=task_type.name)).whole
 
     def _same(self, visit: Visit, task_type: TaskType, form: RunForm, draft: Draft) -> list[Same]:
         """Return the form as commands, for a service at the address that the browser knows."""

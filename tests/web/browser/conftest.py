@@ -41,8 +41,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def stage(server: Server) -> Stage:
-    return Stage(server.url)
+def stage(server: Server) -> Iterator[Stage]:
+    stage = Stage(server.url)
+    yield stage
+    stage.client.close()
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ def test_updates_keep_selection_menu_focus_and_typed_text(watched: Watched, stag
     page.keyboard.press("Escape")
     expect(page.locator("details.menu[open]")).to_have_count(0)
     page.keyboard.press("Escape")
-    expect(page.locator(f"#t-{others[0]}")).to_have_attribute("data-status", "pending")
+    expect(page.locator(f"#t-{others[0]}")).to_have_attribute("data-status", "completed")
 
 
 def test_pausing(watched: Watched, stage: Stage) -> None:
