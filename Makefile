@@ -17,7 +17,7 @@ say_ignored = $(if $(and $(call from_environment,$(1)),$($(1))),\
 # Option of `make lock`: make lock UPGRADE=--upgrade takes the newest releases that pyproject.toml allows.
 UPGRADE ?=
 
-.PHONY: help run test check format fuzz floorplan bench lock clean
+.PHONY: help run test check format fuzz floorplan screenshots bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -47,6 +47,9 @@ fuzz: $(DEV_STAMP) ## try random examples instead of the same ones (15 minutes)
 
 floorplan: $(DEV_STAMP) ## draw docs/floorplan.svg from the code
 	$(BIN)/python docs/floorplan.py
+
+screenshots: $(DEV_STAMP) ## take a picture of every page of the dashboard (FOLDER=screenshots)
+	$(BIN)/python -m tests.web.browser.screenshots $(or $(FOLDER),screenshots)
 
 bench: $(DEV_STAMP) ## measure Tasker and its peers (25 minutes; BENCH=--quick: five)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import batches, distributed, lists, machine, many_workers, measures, needs, queues, streams
+from bench import batches, counting, distributed, lists, machine, many_workers, measures, needs, queues, streams
 from bench.measures import Plan
 from bench.report import Row, keep, table
 from bench.servers import LOAD_CORE, pin
@@ -28,6 +28,7 @@ MEASURES = (
     | queues.MEASURES
     | lists.MEASURES
     | many_workers.MEASURES
+    | counting.MEASURES
 )
 
 

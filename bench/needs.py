@@ -38,6 +38,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "shared_submit": (*_SHARED, *_FASTAPI),
     "shared_end_to_end": (*_SHARED, *_FASTAPI, REDIS, *_CELERY),
     "shared_latency": _SHARED,
+    "shared_stats": _SHARED,
     "shared_history": _SHARED,
     "shared_resume": _SHARED,
     "queue_rate": _SHARED,

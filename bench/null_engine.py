@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,6 @@ from tasker.model import (
     Claim,
     Draft,
     Lease,
-    PartitionStats,
     Policy,
     Receipt,
     Report,
@@ -127,9 +126,6 @@ class NullEngine:
 
     async def _find_running(self) -> dict[str, list[RunningAttempt]]:
         return {}
-
-    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
-        return []
 
     async def check(self) -> None:
         """Do nothing: this store always works."""

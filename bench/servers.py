@@ -65,17 +65,18 @@ class Server:
         return int(psutil.Process(self.processes[0].pid).memory_info().rss)
 
 
-def _python(*arguments: str) -> list[str]:
+def python(*arguments: str) -> list[str]:
+    """Return the command of a Python process."""
     return [sys.executable, *arguments]
 
 
 def _gunicorn(port: int, *options: str) -> list[str]:
-    return _python("-m", "gunicorn", "-b", f"{HOST}:{port}", "--log-level", "error", "--keep-alive", "30", *options,
+    return python("-m", "gunicorn", "-b", f"{HOST}:{port}", "--log-level", "error", "--keep-alive", "30", *options,
                    "bench.peers.huey_flask:app")  # fmt: skip
 
 
 def _consumer(workers: int) -> list[str]:
-    return _python("-m", "huey.bin.huey_consumer", "bench.peers.huey_flask.huey", "-w", str(workers), "-k", "thread",
+    return python("-m", "huey.bin.huey_consumer", "bench.peers.huey_flask.huey", "-w", str(workers), "-k", "thread",
                    "-q", "-d", "0.01", "-m", "0.05")  # fmt: skip
 
 
@@ -85,33 +86,33 @@ def huey_peer(name: str, workers: int, *options: str) -> Peer:
 
 
 def _tasker(port: int, folder: Path) -> list[list[str]]:
-    return [_python("-m", "tasker", "serve", "--port", str(port), "--data-dir", str(folder), str(NOOP))]
+    return [python("-m", "tasker", "serve", "--port", str(port), "--data-dir", str(folder), str(NOOP))]
 
 
 TASKER = Peer("tasker", _tasker)
-NULL = Peer("tasker, no store", lambda port, folder: [_python("-m", "bench.null_app", str(port), str(folder))])
+NULL = Peer("tasker, no store", lambda port, folder: [python("-m", "bench.null_app", str(port), str(folder))])
 NULL_IDLE = Peer(
-    "tasker, accepting only", lambda port, folder: [_python("-m", "bench.null_app", str(port), str(folder), "--idle")]
+    "tasker, accepting only", lambda port, folder: [python("-m", "bench.null_app", str(port), str(folder), "--idle")]
 )
-SEED = Peer("seed's design", lambda port, _: [_python("-m", "bench.peers.seed_flask", str(port))])
+SEED = Peer("seed's design", lambda port, _: [python("-m", "bench.peers.seed_flask", str(port))])
 SEED_QUIET = Peer(
-    "seed's design, no request log", lambda port, _: [_python("-m", "bench.peers.seed_flask", str(port), "--quiet")]
+    "seed's design, no request log", lambda port, _: [python("-m", "bench.peers.seed_flask", str(port), "--quiet")]
 )
 HUEY_SYNC = huey_peer("huey + Flask (sync)", 1, "-k", "sync", "-w", "1")
 HUEY_GTHREAD = huey_peer("huey + Flask (gthread)", 1, "-k", "gthread", "-w", "1", "--threads", "4")
 
 
 def _with_worker(web: Commands, *worker: str) -> Commands:
-    return lambda port, folder: [*web(port, folder), _python(*worker)]
+    return lambda port, folder: [*web(port, folder), python(*worker)]
 
 
 def _tasker_api(port: int, _folder: Path) -> list[list[str]]:
-    return [_python("-m", "tasker", "serve", "--no-worker", "--port", str(port), str(NOOP))]
+    return [python("-m", "tasker", "serve", "--no-worker", "--port", str(port), str(NOOP))]
 
 
 def _uvicorn(module: str) -> Commands:
     return lambda port, _folder: [
-        _python("-m", "uvicorn", f"bench.peers.{module}:app", "--host", HOST, "--port", str(port),
+        python("-m", "uvicorn", f"bench.peers.{module}:app", "--host", HOST, "--port", str(port),
                 "--log-level", "warning", "--no-access-log")
     ]  # fmt: skip
 
@@ -125,7 +126,7 @@ SHARED_API = Peer("tasker, API alone", _tasker_api)
 SHARED = Peer("tasker", _with_worker(_tasker_api, "-m", "tasker", "worker", str(NOOP)))
 SHARED_TWO = Peer(
     "tasker, two workers",
-    lambda port, folder: [*SHARED.commands(port, folder), _python("-m", "tasker", "worker", str(NOOP))],
+    lambda port, folder: [*SHARED.commands(port, folder), python("-m", "tasker", "worker", str(NOOP))],
 )
 _PGQUEUER = ("-m", "bench.peers.pgqueuer_fastapi")
 PGQUEUER_API, PGQUEUER = _fastapi(
@@ -137,7 +138,7 @@ PROCRASTINATE_API, PROCRASTINATE = _fastapi(
 )
 _CELERY = ("-m", "celery", "-A", "bench.peers.celery_fastapi:celery", "worker", "-P", "solo", "-l", "ERROR")
 CELERY_API, CELERY = _fastapi("FastAPI + Celery + Redis", "celery_fastapi", *_CELERY)
-ECHO = Peer("echo", lambda port, _: [_python("-m", "bench.peers.echo", str(port))])
+ECHO = Peer("echo", lambda port, _: [python("-m", "bench.peers.echo", str(port))])
 
 
 def free_port() -> int:
@@ -187,7 +188,7 @@ def _start(server: Server, peer: Peer) -> None:
     env |= server.store.env if server.store else {}
     with (server.folder / "bench.log").open("ab") as log:
         if peer.setup:
-            subprocess.run(_python(*peer.setup), cwd=server.folder, env=env, stdout=log, stderr=log, check=True)
+            subprocess.run(python(*peer.setup), cwd=server.folder, env=env, stdout=log, stderr=log, check=True)
         for command in peer.commands(server.port, server.folder):
             process = subprocess.Popen(
                 command, cwd=server.folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

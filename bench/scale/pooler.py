@@ -37,7 +37,7 @@ async def life(at: Place, opening: AbstractAsyncContextManager[PostgresEngine]) 
             locked = await engine._listener.hold("bench", channel_of("bench", "tasker"))
             before = await at.used()
             for _ in range(_TASKS // _BATCH):
-                await asyncio.gather(submit(engine, [draft() for _ in range(_BATCH)]), engine.stats())
+                await asyncio.gather(submit(engine, [draft() for _ in range(_BATCH)]), engine.stats.open_counts())
                 claims = await claim(engine, _BATCH)
                 await engine.heartbeat([one.lease for one in claims], timedelta(minutes=1))
                 await complete(engine, claims)

@@ -143,7 +143,7 @@ async def reads(at: Place, finished: int = 10_000, tries: int = 500) -> dict[str
         asked: dict[str, Callable[[int], Awaitable[Any]]] = {
             "GET /task/{task_id}": lambda number: engine.find(drafts[number].task_id),
             "GET /task?limit=50": lambda _: engine.find_many(TaskFilter(), limit=50),
-            "GET /queue": lambda _: engine.stats(),
+            "GET /queue": lambda _: engine.stats.open_counts(),
         }
         figures = {}
         for name, ask in asked.items():

@@ -85,6 +85,9 @@ class Land:
         for name in ("webhook_id", "doomed_webhook"):
             made = await self.post("/webhook", {"url": f"https://example.org/{self.mark}", "description": self.mark})
             self.ids[name] = made["webhook_id"]
+        for name in ("bulk_id", "stopped_bulk"):
+            body = {"action": "retry", "filter": {"type": self.mark, "tag": self.mark}}
+            self.ids[name] = (await self.post("/bulk", body))["bulk_id"]
         self.ids["delivery_of"] = self.ids["doomed_webhook"]
         self.ids["delivery_id"] = str((await tell_in_vain(self.rig, self.mark)).delivery_id)
         return self

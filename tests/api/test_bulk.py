@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from msgspec import Raw, structs
 from pydantic import SecretStr
 
 from tasker.engines.shared.looks import Bounds
-from tasker.model.keys import Caller
+from tasker.engines.shared.stores.bulk import HOLD
+from tasker.errors import NotFound, Unavailable
+from tasker.model.keys import ANYBODY, Caller
 from tasker.rules.lifecycle import Failed
 from tasker.rules.lifecycle import problem as task_problem
-from tasker.service import bulk
+from tasker.service import Selection, bulk
 from tests.api.conftest import TOKEN, Rig, problem
+
+ID = "01a20c8b-c777-7774-af49-131c21b859b2"
 
 
 async def act(rig: Rig, action: str, **body: Any) -> tuple[Any, ...]:
     reply = await rig.client.post("/bulk", json={"action": action} | body)
     assert reply.status_code == 200, reply.text
     told = reply.json()
+    assert ("bulk_id" in told) is not body.get("dry_run", False)
     return told["matched"], told["done"], told["skipped"], told["next_cursor"]
 
 
@@ -74,19 +81,169 @@ async def test_more_than_was_expected_is_refused(rig: Rig) -> None:
     assert await counted(rig) == before
 
 
-async def test_a_long_action_continues_with_its_cursor(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def receipt(rig: Rig, bulk_id: str) -> dict[str, Any]:
+    reply = await rig.client.get(f"/bulk/{bulk_id}")
+    assert reply.status_code == 200, reply.text
+    return dict(reply.json())
+
+
+def work_little(monkeypatch: pytest.MonkeyPatch, at_once: int = 4) -> None:
+    """Let every call and every turn of the chore do one small step."""
     monkeypatch.setattr(bulk, "WITHIN", 0.0)
-    monkeypatch.setattr(bulk, "_CHOSEN_AT_ONCE", 4)
+    monkeypatch.setattr(bulk, "_TURN", 0.0)
+    monkeypatch.setattr(bulk, "_IN_ONE_COMMIT", at_once)
+
+
+async def begin(rig: Rig, action: str, **body: Any) -> dict[str, Any]:
+    """Begin an action that does not end in the request."""
+    reply = await rig.client.post("/bulk", json={"action": action} | body)
+    assert reply.status_code == 202, reply.text
+    return dict(reply.json())
+
+
+async def test_a_long_action_goes_on_by_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_little(monkeypatch)
     for _ in range(10):
         await rig.submit()
-    asked = {"filter": {"status": "pending"}}
-    first = await act(rig, "cancel", **asked)
-    assert first[:3] == (10, 4, 0)
+    begun = await begin(rig, "cancel", filter={"status": "pending"})
+    assert [begun[name] for name in ("state", "matched", "done", "to_go", "next_cursor")] == ["running", 10, 4, 6, None]
     await rig.submit("echo", [])  # comes later, and is not touched
-    second = await act(rig, "cancel", **asked, cursor=first[3])
-    assert second[:3] == (None, 4, 0)
-    assert await act(rig, "cancel", **asked, cursor=second[3]) == (None, 2, 0, None)
+    assert await rig.service.bulk.run_once() == 1
+    assert (await receipt(rig, begun["bulk_id"]))["done"] == 8
+    assert await rig.service.bulk.run_once() == 1
+    assert await rig.service.bulk.run_once() == 0
+    told = await receipt(rig, begun["bulk_id"])
+    assert told | {"started_at": 0, "ended_at": 0} == {
+        "bulk_id": begun["bulk_id"], "state": "done", "matched": 10, "done": 10, "skipped": 0, "skips": {}, "to_go": 0,
+        "action": "cancel", "filter": {"status": ["pending"]}, "given": None, "at_most": None, "owner": "",
+        "key_id": None, "undo_of": None, "started_at": 0, "ended_at": 0, "links": {
+            "self": f"/bulk/{begun['bulk_id']}", "tasks": f"/task?bulk={begun['bulk_id']}",
+        },
+    }  # fmt: skip
     assert await counted(rig) == {"sum cancelled": 10, "echo pending": 1}
+    assert len((await rig.client.get(told["links"]["tasks"])).json()["items"]) == 10
+
+
+async def test_an_earlier_versions_cursor_goes_on_there(rig: Rig) -> None:
+    for _ in range(5):
+        await rig.submit()
+    before = (await rig.engine.control.choose(bulk.TaskFilter(), limit=2, cursor=None)).next_cursor
+    cursor = (await rig.service.bulk._cursors.of("bulk")).close(before or "")
+    assert await act(rig, "cancel", all=True, cursor=cursor) == (None, 3, 0, None)
+
+
+async def test_an_action_up_to_a_dry_run_leaves_later_tasks(rig: Rig) -> None:
+    for _ in range(3):
+        await rig.submit()
+    counts = (await rig.client.post("/bulk", json={"action": "cancel", "all": True, "dry_run": True})).json()
+    await rig.submit("echo", [])
+    assert await act(rig, "cancel", all=True, at_most=counts["matched"], up_to=counts["up_to"]) == (3, 3, 0, None)
+    assert await counted(rig) == {"sum cancelled": 3, "echo pending": 1}
+
+
+async def test_given_tasks_are_acted_on_and_no_others(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [await rig.submit() for _ in range(6)]
+    assert (await rig.client.post(f"/task/{ids[0]}/cancel")).status_code == 200
+    given = [*ids[:4], ids[1], str(uuid4())]
+    assert await act(rig, "cancel", task_ids=given, dry_run=True) == (3, 0, 0, None)
+    reply = await rig.client.post("/bulk", json={"action": "cancel", "task_ids": given, "at_most": 2})
+    assert problem(reply) == (409, "conflict")
+    work_little(monkeypatch, 2)
+    begun = await begin(rig, "cancel", task_ids=given, at_most=3)
+    for _ in range(2):
+        await rig.service.bulk.run_once()
+    told = await receipt(rig, begun["bulk_id"])
+    assert (told["given"], told["matched"], told["done"]) == (5, 3, 3)
+    assert told["skips"] == {"status": 1} or told["skips"] == {"status": 1, "gone": 1}
+    assert await counted(rig) == {"sum cancelled": 4, "sum pending": 2}
+
+
+async def test_an_action_can_be_stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_little(monkeypatch)
+    for _ in range(10):
+        await rig.submit()
+    begun = await begin(rig, "cancel", all=True)
+    stopped = (await rig.client.post(begun["links"]["stop"])).json()
+    assert (stopped["state"], stopped["done"], stopped["to_go"]) == ("stopped", 4, 6)
+    assert stopped == (await rig.client.post(begun["links"]["stop"])).json() == await receipt(rig, begun["bulk_id"])
+    assert await rig.service.bulk.run_once() == 0
+    assert await counted(rig) == {"sum cancelled": 4, "sum pending": 6}
+
+
+async def test_a_retry_can_be_undone(rig: Rig) -> None:
+    """Tasks that have started since go on."""
+    await fill(rig)
+    done = (await rig.client.post("/bulk", json={"action": "retry", "filter": {"tag": "bad"}})).json()
+    other = (await rig.client.post("/bulk", json={"action": "cancel", "filter": {"type": "echo"}})).json()
+    await rig.driver.claim(1, types=("sum",))
+    undone = await rig.client.post(done["links"]["undo"])
+    assert undone.status_code == 200
+    told = undone.json()
+    assert (told["action"], told["done"], told["undo_of"], told["filter"]) == (
+        "cancel", 2, done["bulk_id"], {"status": ["pending"], "bulk": done["bulk_id"]},
+    )  # fmt: skip
+    assert (await rig.client.post(done["links"]["undo"])).json()["done"] == 0
+    assert problem(await rig.client.post(f"/bulk/{other['bulk_id']}/undo")) == (409, "conflict")
+
+
+async def test_actions_are_listed(rig: Rig) -> None:
+    ids = [(await rig.client.post("/bulk", json={"action": "cancel", "all": True})).json()["bulk_id"] for _ in range(3)]
+    first = (await rig.client.get("/bulk?limit=2")).json()
+    second = (await rig.client.get(f"/bulk?limit=2&cursor={first['next_cursor']}")).json()
+    assert [item["bulk_id"] for item in (*first["items"], *second["items"])] == ids[::-1]
+    assert first["items"][0] == await receipt(rig, ids[2])
+    assert problem(await rig.client.get(f"/bulk/{uuid4()}")) == (404, "not-found")
+    assert problem(await rig.client.post(f"/bulk/{uuid4()}/stop")) == (404, "not-found")
+
+
+async def test_a_preview_counts_and_shows_the_newest(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill(rig)
+    newest = await rig.submit(queue="x")
+    chosen = Selection(bulk.TaskFilter(type="sum"))
+    shown = await rig.service.bulk.preview(ANYBODY, "cancel", chosen)
+    assert (shown.matched, len(shown.newest), str(shown.newest[0].task_id)) == (4, 4, newest)
+    later = await rig.submit()
+    started = await rig.service.bulk.start(ANYBODY, "cancel", chosen, shown.matched, up_to=shown.up_to)
+    assert started.done == 4
+    assert (await rig.client.get(f"/task/{later}")).json()["status"] == "pending"
+    given = await rig.service.bulk.preview(ANYBODY, "retry", Selection(task_ids=(UUID(newest), uuid4())))
+    assert (given.matched, [str(one.task_id) for one in given.newest]) == (1, [newest])
+    monkeypatch.setattr(bulk, "MOST_COUNTED", 2)
+    look_at_few(rig, monkeypatch)
+    assert (await rig.service.bulk.preview(ANYBODY, "retry", Selection())).matched is None
+
+
+async def test_one_broken_action_does_not_stop_the_others(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither does one of a later version, whose filter has more members than are known here."""
+    for _ in range(4):
+        await rig.submit()
+    work_little(monkeypatch, 1)
+    begun = [await begin(rig, "cancel", filter={"type": "sum"}) for _ in range(3)]
+    stored = [await rig.engine.bulk.find(UUID(one["bulk_id"])) for one in begun]
+    assert None not in stored
+    free = [structs.replace(one, selects=Raw(text)) for one, text in zip(stored[:2], (b"5", b'{"new":1}'), strict=True)]
+    monkeypatch.setattr(rig.engine.bulk, "find_free", lambda **_: _soon([*free, stored[2]]))
+    assert await rig.service.bulk.run_once() == 1
+    assert [(await receipt(rig, one["bulk_id"]))["done"] for one in begun] == [1, 1, 2]
+
+
+async def _soon(value: Any) -> Any:
+    return value
+
+
+async def test_an_action_whose_store_fails_is_begun_and_goes_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.submit()
+    real = rig.engine.bulk.step
+
+    async def fails(*_: Any) -> Any:
+        raise Unavailable("full")
+
+    monkeypatch.setattr(rig.engine.bulk, "step", fails)
+    begun = await begin(rig, "cancel", all=True)
+    monkeypatch.setattr(rig.engine.bulk, "step", real)
+    rig.clock.advance(HOLD)
+    assert await rig.service.bulk.run_once() == 1
+    assert (await receipt(rig, begun["bulk_id"]))["done"] == 1
 
 
 async def test_what_has_changed_since_it_was_chosen_is_skipped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +277,14 @@ async def test_what_has_changed_since_it_was_chosen_is_skipped(rig: Rig, monkeyp
          ["/filter/status", "/filter/typ", "/filter/queue", "/filter/created_after", "/action"]),
         ({"action": "cancel", "all": True, "x": 1}, "unknown-field", ["/x"]),
         ([], "invalid-request", [""]),
+        ({"action": "cancel", "task_ids": []}, "invalid-request", ["/task_ids"]),
+        ({"action": "cancel", "task_ids": ["x", 5]}, "invalid-request", ["/task_ids/0", "/task_ids/1"]),
+        ({"action": "cancel", "task_ids": [ID] * 1001}, "invalid-request", ["/task_ids"]),
+        ({"action": "cancel", "task_ids": [ID], "all": True, "cursor": "x"}, "invalid-request",
+         ["/task_ids", "/cursor"]),
+        ({"action": "cancel", "task_ids": [ID], "filter": {"type": "sum"}}, "invalid-request", ["/task_ids"]),
+        ({"action": "cancel", "all": True, "dry_run": True, "up_to": "x"}, "invalid-request", ["/up_to"]),
+        ({"action": "cancel", "all": True, "up_to": "x"}, "invalid-request", ["/up_to"]),
     ],
 )  # fmt: skip
 async def test_every_fault_is_named(rig: Rig, body: Any, expected: str, pointers: list[str]) -> None:
@@ -136,15 +301,35 @@ async def test_other_owners_tasks_are_out_of_reach(rig: Rig) -> None:
     admin = Caller("root", "k3", frozenset({"admin"}))
     for caller in (mine, other, other):
         await rig.service.submissions.submit(caller, b'{"type":"echo"}')
-    every = bulk.TaskFilter()
+    every = Selection()
     counts = [(await rig.service.bulk.count(who, "cancel", every)).matched for who in (mine, other, admin)]
     assert counts == [1, 2, 3]
-    theirs = bulk.TaskFilter(owner="other")
+    theirs = Selection(bulk.TaskFilter(owner="other"))
     counts = [(await rig.service.bulk.count(who, "cancel", theirs)).matched for who in (mine, other, admin)]
     assert counts == [0, 2, 2]
-    matched, acted = await rig.service.bulk.begin(mine, "cancel", every, None)
-    assert (matched, acted.done) == (1, 1)
-    assert (await rig.service.bulk.begin(admin, "cancel", every, None))[1].done == 2
+    started = await rig.service.bulk.start(mine, "cancel", every)
+    assert (started.matched, started.done) == (1, 1)
+    every_owners = await rig.service.bulk.start(admin, "cancel", every)
+    assert every_owners.done == 2
+    root = Caller("root", "k4", frozenset({"control", "read"}))
+    for caller, seen in ((mine, [started]), (other, []), (root, []), (admin, [every_owners, started])):
+        assert (await rig.service.bulk.find_many(caller, limit=9)).items == seen
+    for caller, one in ((other, started), (mine, every_owners), (root, every_owners)):
+        for ask in (rig.service.bulk.get, rig.service.bulk.stop, rig.service.bulk.undo):
+            with pytest.raises(NotFound):
+                await ask(caller, one.bulk_id)
+
+
+async def test_other_owners_tasks_cannot_be_given(rig: Rig) -> None:
+    mine, other = Caller("me", "k", frozenset({"control"})), Caller("other", "k2", frozenset({"control"}))
+    task = (await rig.service.submissions.submit(other, b'{"type":"echo"}')).task
+    chosen = Selection(task_ids=(task.task_id,))
+    assert (await rig.service.bulk.count(mine, "cancel", chosen)).matched == 0
+    preview = await rig.service.bulk.preview(mine, "cancel", chosen)
+    assert (preview.matched, preview.newest) == (0, [])
+    started = await rig.service.bulk.start(mine, "cancel", chosen)
+    assert (started.matched, started.done, started.skips) == (0, 0, {"gone": 1})
+    assert (await rig.service.bulk.start(other, "cancel", chosen)).done == 1
 
 
 async def test_it_needs_a_key_where_one_is_set(make_rig: Any) -> None:
@@ -185,14 +370,17 @@ async def test_an_action_counts_and_goes_on_over_any_number_of_looks(rig: Rig, m
 
 
 async def test_a_count_that_takes_too_long_is_left_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "WITHIN", 0.0)
+    monkeypatch.setattr(bulk, "COUNT_WITHIN", 0.0)
     look_at_few(rig, monkeypatch)
     for _ in range(6):
         await rig.submit()
-    found = await act(rig, "cancel", all=True)
-    done = found[1]
-    assert found[0] is None
-    while found[3] is not None:
-        found = await act(rig, "cancel", all=True, cursor=found[3])
-        done += found[1]
-    assert done == 6
+    assert await act(rig, "cancel", all=True) == (None, 6, 0, None)
+
+
+async def test_a_count_stops_where_it_is_no_longer_shown(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "MOST_COUNTED", 3)
+    look_at_few(rig, monkeypatch)
+    for _ in range(6):
+        await rig.submit()
+    assert await act(rig, "cancel", all=True) == (None, 6, 0, None)
+    assert await act(rig, "retry", all=True, at_most=6) == (6, 6, 0, None), "a limit needs the whole count"

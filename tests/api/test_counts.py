@@ -142,6 +142,8 @@ CASES: dict[str, tuple[Case, Callable[[httpx2.Response], Any], Any]] = {
 }
 """By operation: a request that exceeds the limit, how to read its reply, and what it must say."""
 MAKE_NOTHING = {
+    "stop_bulk": "a bulk action that is there",
+    "undo_bulk": "a bulk action, which is erased after a while, as one that act_on_tasks makes",
     "cancel_task": "a task that is there",
     "change_webhook": "a webhook that is there",
     "rotate_secret": "a webhook that is there, and two secrets at the most",

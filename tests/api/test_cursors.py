@@ -12,7 +12,6 @@ import pytest
 from tasker.api.app import make_operations
 from tasker.metrics import Metrics
 from tasker.model import TaskFilter
-from tasker.service import bulk
 from tests.api.conftest import Rig, problem
 from tests.api.webhooks import tell_in_vain
 
@@ -50,9 +49,15 @@ async def three_deeds(rig: Rig) -> str:
     return "/audit"
 
 
+async def three_bulk_actions(rig: Rig) -> str:
+    for _ in range(3):
+        assert (await rig.client.post("/bulk", json={"action": "cancel", "all": True})).status_code == 200
+    return "/bulk"
+
+
 LISTS: dict[str, Callable[[Rig], Awaitable[str]]] = {
     "list_tasks": three_tasks, "list_schedules": three_schedules, "list_webhooks": three_webhooks,
-    "list_deliveries": three_deliveries, "list_audit": three_deeds,
+    "list_deliveries": three_deliveries, "list_audit": three_deeds, "list_bulk": three_bulk_actions,
 }  # fmt: skip
 """For each operation that takes a cursor: how to create three items, and where the list is."""
 
@@ -136,15 +141,15 @@ async def test_the_id_of_a_heartbeat_reveals_nothing_of_other_owners(rig: Rig) -
     assert {seal.open(one) for one in lives} == {cursor}
 
 
-async def test_the_cursor_of_a_bulk_action_is_sealed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "WITHIN", 0.0)
-    monkeypatch.setattr(bulk, "_CHOSEN_AT_ONCE", 1)
+@pytest.mark.parametrize("name", ["cursor", "up_to"])
+async def test_the_cursor_of_a_bulk_action_is_sealed(rig: Rig, name: str) -> None:
     await three_tasks(rig)
     body = {"action": "cancel", "all": True}
-    cursor = (await rig.client.post("/bulk", json=body)).json()["next_cursor"]
+    cursor = (await rig.client.post("/bulk", json={**body, "dry_run": True})).json()["up_to"]
+    await rig.submit()
     listed = (await rig.client.get("/task?limit=1")).json()["next_cursor"]
     for bad in (listed, *tampered(cursor), "x"):
-        reply = await rig.client.post("/bulk", json={**body, "cursor": bad})
+        reply = await rig.client.post("/bulk", json={**body, name: bad})
         assert problem(reply) == (422, "invalid-request")
-        assert [error["pointer"] for error in reply.json()["errors"]] == ["/cursor"]
-    assert (await rig.client.post("/bulk", json={**body, "cursor": cursor})).json()["done"] == 1
+        assert [error["pointer"] for error in reply.json()["errors"]] == [f"/{name}"]
+    assert (await rig.client.post("/bulk", json={**body, name: cursor})).json()["done"] == 3

@@ -110,12 +110,14 @@ LISTS: dict[str, Case | str] = {
     "list_webhooks": "500 at the most, of some 3 KB each",
     "list_deliveries": "500 at the most, of some 1 KB each",
     "list_audit": "500 at the most, of some 1 KB each",
+    "list_bulk": "500 at the most, of some 1 KB each",
     "list_ticks": "some hundred times",
     "list_keys": "an admin's, of some 300 bytes each",
     "list_types": "what the installation defines",
     "list_workers": "one for each process",
     "list_queues": "their number has a limit of its own",
     "get_usage": "a limited number of rows of figures",
+    "get_stats": "100 groups at the most, with a limited number of steps",
 }
 """What is large in a list or stream, or why none of it can be large."""
 

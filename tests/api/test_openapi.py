@@ -120,6 +120,8 @@ async def test_replies_are_as_it_says(rig: Rig, document: Document) -> None:
     rig.clock.advance(timedelta(seconds=9))
     await rig.finish()
     etag = (await rig.client.get(f"/task/{task_id}")).headers["etag"]
+    none = {"action": "retry", "filter": {"type": "none"}}
+    bulk = (await rig.client.post("/bulk", json=none)).json()["links"]["self"]
     calls: list[tuple[int, str, str, dict[str, Any]]] = [
         (202, "POST", "/task", {"json": {"type": "sum", "params": [1, 2], "delay": 60}}),
         (202, "POST", "/type/named/task", {"json": {"prompt": "a"}}),
@@ -162,6 +164,12 @@ async def test_replies_are_as_it_says(rig: Rig, document: Document) -> None:
         (200, "POST", "/bulk", {"json": {"action": "retry", "all": True, "dry_run": True}}),
         (409, "POST", "/bulk", {"json": {"action": "delete", "all": True, "at_most": 0}}),
         (422, "POST", "/bulk", {"json": {"action": "delete"}}),
+        (200, "POST", "/bulk", {"json": {"action": "retry", "task_ids": [OWN]}}),
+        (200, "GET", "/bulk?limit=1", {}),
+        (200, "GET", bulk, {}),
+        (200, "POST", f"{bulk}/stop", {}),
+        (200, "POST", f"{bulk}/undo", {}),
+        (404, "GET", f"/bulk/{OWN}", {}),
         (200, "GET", "/type", {}),
         (200, "GET", "/type/sum", {}),
         (404, "GET", "/type/nope", {}),

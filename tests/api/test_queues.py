@@ -26,6 +26,21 @@ async def test_a_queue_is_paused_and_resumed(rig: Rig) -> None:
     assert len(await rig.driver.claim(queues=["q"])) == 1
 
 
+async def test_a_queue_shows_since_when_it_is_paused_and_an_admin_by_whom(rig: Rig) -> None:
+    admin = await rig.key("admin", owner="ops", name="laptop")
+    reader = await rig.key("read")
+    await rig.client.patch("/queue/q", json={"paused": True}, headers=admin)
+    since = rig.clock.now().isoformat().replace("+00:00", "Z")
+    rig.clock.advance(timedelta(minutes=1))
+    await rig.client.patch("/queue/q", json={"concurrency": 1, "paused": True}, headers=await rig.key("admin"))
+    for headers, by in ((admin, {"owner": "ops", "key": "laptop"}), (reader, None)):
+        queue = (await rig.client.get("/queue/q", headers=headers)).json()
+        assert (queue["paused"], queue["paused_at"], queue["paused_by"]) == (True, since, by)
+        assert (await rig.client.get("/queue", headers=headers)).json()["items"] == [queue]
+    resumed = (await rig.client.patch("/queue/q", json={"paused": False}, headers=admin)).json()
+    assert (resumed["paused_at"], resumed["paused_by"]) == (None, None)
+
+
 async def test_limits_are_set_one_by_one_and_removed_with_null(rig: Rig) -> None:
     rate = {"limit": 90_000, "per": 60.0, "burst": 9_000}
     await rig.client.patch("/queue/q", json={"concurrency": 3, "rate": {"limit": 90_000, "per": 60}})

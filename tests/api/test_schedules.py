@@ -51,7 +51,7 @@ async def test_a_schedule_is_shown_as_it_was_created(rig: Rig) -> None:
     assert (made["missed"], made["overlap"], made["paused"]) == ("once", "allow", False)
     assert moment(made["next_fire_at"]) == datetime(2026, 1, 2, 4, tzinfo=UTC)
     assert made["last_fired_at"] is made["last_task_id"] is made["last_skip"] is None
-    assert await read(rig, made) == made
+    assert await read(rig, made) == made | {"firings": []}
     listed = (await rig.client.get("/schedule")).json()
     assert listed == {"items": [made], "next_cursor": None}
 
@@ -253,6 +253,24 @@ async def test_a_new_rule_replaces_the_old_one(rig: Rig) -> None:
     back = (await change(rig, made, cron="5 * * * *", time_zone=None)).json()
     assert (back["cron"], back["interval"], back["next_fire_at"]) == ("5 * * * *", None, "2026-01-02T03:05:00Z")
     assert problem(await change(rig, made, cron="5 * * * *", interval=3)) == (422, "invalid-request")
+
+
+async def test_a_schedule_shows_what_became_of_its_last_ticks(rig: Rig) -> None:
+    made = await create(rig, overlap="skip")
+    for hours in (1, 1, 3):
+        rig.clock.advance(hours * HOUR)
+        await rig.service.schedules.run_once()
+    [task] = await tasks(rig)
+    alone = await read(rig, made)
+    told = [(one["tick"][11:16], one["fired_at"][11:16], one["task_id"], one["skipped"]) for one in alone["firings"]]
+    assert told == [
+        ("08:00", "08:30", None, "overlap"), ("07:00", "08:30", None, "missed"), ("06:00", "08:30", None, "missed"),
+        ("05:00", "05:30", None, "overlap"), ("04:00", "04:30", task["task_id"], None),
+    ]  # fmt: skip
+    [listed] = (await rig.client.get("/schedule")).json()["items"]
+    assert "firings" not in listed
+    await change(rig, made, paused=True)
+    assert (await read(rig, made))["firings"] == alone["firings"]
 
 
 @pytest.mark.parametrize(

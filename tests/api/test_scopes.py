@@ -65,10 +65,11 @@ SCOPE_OF = {
         "GET /task", "GET /task/{task_id}", "GET /task/{task_id}/result", "GET /task/{task_id}/events", "GET /events",
         "GET /schedule", "GET /schedule/{schedule_id}", "GET /schedule/{schedule_id}/next", "GET /webhook",
         "GET /webhook/{webhook_id}", "GET /webhook/{webhook_id}/deliveries", "GET /queue", "GET /queue/{name}",
-        "GET /worker", "GET /usage",
+        "GET /worker", "GET /usage", "GET /bulk", "GET /bulk/{bulk_id}", "GET /stats",
     },
     "control": {
         "POST /task/{task_id}/cancel", "POST /task/{task_id}/retry", "DELETE /task/{task_id}", "POST /bulk",
+        "POST /bulk/{bulk_id}/stop", "POST /bulk/{bulk_id}/undo",
         "DELETE /schedule/{schedule_id}", "POST /webhook", "PATCH /webhook/{webhook_id}",
         "DELETE /webhook/{webhook_id}", "POST /webhook/{webhook_id}/rotate",
         "POST /webhook/{webhook_id}/deliveries/{delivery_id}/redeliver",

@@ -140,6 +140,7 @@ def _bulk(land: Land, me: str) -> list[Ask]:
         Ask("POST", "/bulk", {**cancel, "dry_run": True}), Ask("POST", "/bulk", {**cancel, "at_most": 0}),
         Ask("POST", "/bulk", {**cancel, "filter": {"type": "reverse", "owner": land.owner}}),
         Ask("POST", "/bulk", {"action": "retry", "filter": {"type": "named"}}),
+        Ask("POST", "/bulk", {"action": "cancel", "task_ids": [land.ids["in bulk"], land.ids["put"]]}),
     ]  # fmt: skip
 
 
@@ -161,6 +162,7 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "get_task": _of_task("GET", "/task/{}?include=attempts", *ALL_TASKS),
     "list_tasks": lambda land, me: [
         Ask("GET", path) for path in ("/task", f"/task?owner={land.owner}", "/task?limit=1", f"/task?tag={land.mark}")
+    ] + [Ask("GET", f"/task?bulk={land.ids['bulk_id']}")
     ],
     "submit_params": _fixed(Ask("POST", "/type/echo/task", ["mine"]), Ask("POST", "/type/sum/task", ["no"])),
     "put_task": _puts,
@@ -171,6 +173,10 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "delete_task": _of_task("DELETE", "/task/{}", "unique", "deleted", "deleted"),
     "submit_batch": _batches,
     "act_on_tasks": _bulk,
+    "list_bulk": _gets("/bulk", "/bulk?limit=1"),
+    "get_bulk": _of_task("GET", "/bulk/{}", "bulk_id", "stopped_bulk"),
+    "stop_bulk": _of_task("POST", "/bulk/{}/stop", "stopped_bulk"),
+    "undo_bulk": _of_task("POST", "/bulk/{}/undo", "bulk_id"),
     "follow_task": _of_task("GET", "/task/{}/events", "completed", "failed", "cached"),
     "follow_all": _gets("/events?after=oldest"),
     "create_schedule": _schedules,
@@ -197,6 +203,7 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
         for one in (land.ids["delivery_id"], NONE)
     ],
     "get_usage": _gets("/usage", "/usage?group=owner,type"),
+    "get_stats": _gets("/stats", "/stats?group=queue&window=24h", "/stats?group=type&owner=you"),
     "list_keys": _gets("/key"),
     "create_key": lambda land, me: [Ask("POST", "/key", {"scopes": ["read"], "owner": "me"})],
     "get_key": _gets("/key/nope"),

@@ -1,4 +1,4 @@
-"""Engine.control: what a task was submitted with, and actions on many tasks at once."""
+"""Engine.control: what a task was submitted with, and tasks of a filter. Engine.bulk: actions on each of many."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from msgspec import structs
+from tests.contract.bulk import act
 
 from tasker.engines.protocol import Engine
 from tasker.model import Draft, RetryPolicy, Status, TaskFilter, new_task_id
@@ -73,7 +74,7 @@ async def test_each_task_is_acted_on_as_alone(
     """Tasks that are gone, or whose status does not allow the action, are skipped."""
     ids = await one_of_each(driver, clock)
     missing = new_task_id(clock.now())
-    done = await driver.engine.control.act(action, [*ids.values(), missing])  # type: ignore[arg-type]
+    done = await act(driver.engine, action, [*ids.values(), missing])  # type: ignore[arg-type]
     assert await statuses(driver, list(ids.values())) == expected
     running = await driver.get(ids[Status.RUNNING])
     assert (running.cancel_requested_at is not None) is (action == "cancel")
@@ -95,8 +96,8 @@ async def test_what_has_expired_is_passed_over(driver: Driver, clock: ManualCloc
         await driver.finish(await driver.claim_one(), Failed(problem("task-failed", "no")))
     assert (await driver.engine.control.count(ENDED)).count == 3
     clock.advance(SECOND)
-    assert await driver.engine.control.act(action, ids) == (0 if action == "cancel" else 2)  # type: ignore[arg-type]
-    assert await driver.engine.control.act("delete", ids[1:2]) == 0
+    assert await act(driver.engine, action, ids) == (0 if action == "cancel" else 2)  # type: ignore[arg-type]
+    assert await act(driver.engine, "delete", ids[1:2]) == 0
     left = [ids[2], ids[0]] if action == "cancel" else []
     assert (await driver.engine.control.count(ENDED)).count == len(left)
     assert ids_of(await driver.engine.control.choose(ENDED, limit=9, cursor=None)) == left
@@ -106,7 +107,7 @@ async def test_each_change_is_notified(driver: Driver, clock: ManualClock) -> No
     ids = await one_of_each(driver, clock)
     heard: dict[UUID, tuple[Status, bool]] = {}
     driver.engine.watch(lambda changes: heard.update({c.task_id: (c.status, c.cancel_requested) for c in changes}))
-    await driver.engine.control.act("cancel", list(ids.values()))
+    await act(driver.engine, "cancel", list(ids.values()))
     assert heard == {ids[Status.PENDING]: (Status.CANCELLED, False), ids[Status.RUNNING]: (Status.RUNNING, True)}
 
 
@@ -117,8 +118,9 @@ async def test_tasks_are_counted_and_chosen_by_a_filter(driver: Driver, clock: M
     control = driver.engine.control
     newest_first = [draft.task_id for draft in reversed(others)]
     for where, count in (
-        (ENDED, 3), (PENDING, 8), (RUNNING, 1), (TaskFilter(), 12), (TaskFilter(type="other"), 7),
-        (TaskFilter(status=(Status.PENDING,), queue="q"), 7), (TaskFilter(tag="each"), 5), (TaskFilter(tag="no"), 0),
+        (ENDED, 3), (PENDING, 8), (RUNNING, 1), (TaskFilter(), 12), (TaskFilter(types=("other",)), 7),
+        (TaskFilter(status=(Status.PENDING,), queues=("q",)), 7), (TaskFilter(tag="each"), 5),
+        (TaskFilter(tag="no"), 0),
         (TaskFilter(status=(Status.FAILED, Status.PENDING), tag="each"), 2), (TaskFilter(owner="x"), 0),
         (TaskFilter(status=(Status.FAILED,), created_before=clock.now() - 3 * SECOND), 0),
         (TaskFilter(status=(Status.FAILED,), created_after=clock.now() - 4 * SECOND), 1),
@@ -148,8 +150,8 @@ async def test_two_at_once_act_on_each_task_once(engine: Engine, clock: ManualCl
     await engine.submit(drafts)
     ids = [draft.task_id for draft in drafts]
     halves = ids, ids[::-1]
-    assert sum(await asyncio.gather(*(engine.control.act("cancel", half) for half in halves))) == 150
-    assert sum(await asyncio.gather(*(engine.control.act("retry", half) for half in halves))) == 150
-    assert sum(await asyncio.gather(*(engine.control.act("cancel", half) for half in halves))) == 150
-    assert sum(await asyncio.gather(*(engine.control.act("delete", half) for half in halves))) == 150
+    assert sum(await asyncio.gather(*(act(engine, "cancel", half) for half in halves))) == 150
+    assert sum(await asyncio.gather(*(act(engine, "retry", half) for half in halves))) == 150
+    assert sum(await asyncio.gather(*(act(engine, "cancel", half) for half in halves))) == 150
+    assert sum(await asyncio.gather(*(act(engine, "delete", half) for half in halves))) == 150
     assert (await engine.control.count(TaskFilter())).count == 0

@@ -36,7 +36,7 @@ async def everything(engine: Engine, task_id: UUID) -> tuple:
         await engine.find_attempts(task_id),
         await engine.find_events(task_id),
         await engine.find_expired(limit=10),
-        await engine.stats(),
+        await engine.stats.open_counts(),
         await engine.usage.find_many(EVER, group=GROUPS, limit=10),
     )
 

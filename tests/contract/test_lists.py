@@ -165,18 +165,18 @@ async def mixed(driver: Driver, clock: ManualClock) -> dict[str, UUID]:
         (TaskFilter(status=(Status.CANCELLED,)), "cancelled"),
         (TaskFilter(status=(Status.FAILED, Status.RUNNING)), "running failed"),
         (TaskFilter(status=tuple(Status)), "scheduled pending running cancelled failed completed"),
-        (TaskFilter(type="gpt"), "pending running"),
-        (TaskFilter(type="unknown"), ""),
-        (TaskFilter(queue="llm"), "scheduled pending"),
-        (TaskFilter(queue="default"), "running"),
+        (TaskFilter(types=("gpt",)), "pending running"),
+        (TaskFilter(types=("unknown",)), ""),
+        (TaskFilter(queues=("llm",)), "scheduled pending"),
+        (TaskFilter(queues=("default",)), "running"),
         (TaskFilter(tag="a"), "running cancelled failed completed"),
         (TaskFilter(tag="b"), "scheduled"),
         (TaskFilter(tag="%"), ""),
         (TaskFilter(tag="a", status=(Status.FAILED, Status.PENDING)), "failed"),
-        (TaskFilter(tag="a", type="gpt"), "running"),
-        (TaskFilter(tag="a", queue="old", type="sum", status=(Status.COMPLETED,)), "completed"),
-        (TaskFilter(type="gpt", queue="llm", status=(Status.PENDING,)), "pending"),
-        (TaskFilter(type="gpt", status=(Status.COMPLETED,)), ""),
+        (TaskFilter(tag="a", types=("gpt",)), "running"),
+        (TaskFilter(tag="a", queues=("old",), types=("sum",), status=(Status.COMPLETED,)), "completed"),
+        (TaskFilter(types=("gpt",), queues=("llm",), status=(Status.PENDING,)), "pending"),
+        (TaskFilter(types=("gpt",), status=(Status.COMPLETED,)), ""),
     ],
     ids=repr,
 )
@@ -220,10 +220,10 @@ async def test_a_list_follows_the_status(driver: Driver, engine: Engine) -> None
 
 
 async def test_no_open_tasks_no_counts(driver: Driver, engine: Engine) -> None:
-    assert await engine.stats() == []
+    assert await engine.stats.open_counts() == []
     await driver.submit()
     await driver.finish(await driver.claim_one(), Succeeded(b"6"))
-    assert [line for line in await engine.stats() if line.pending or line.scheduled or line.running] == []
+    assert [line for line in await engine.stats.open_counts() if line.pending or line.scheduled or line.running] == []
 
 
 async def test_open_tasks_are_counted_by_queue_and_type(driver: Driver, engine: Engine, clock: ManualClock) -> None:
@@ -233,7 +233,7 @@ async def test_open_tasks_are_counted_by_queue_and_type(driver: Driver, engine: 
     await engine.submit([make_draft(clock.now(), queue="a"), make_draft(clock.now(), queue="b", delay=MINUTE)])
     await engine.submit([make_draft(clock.now(), queue="a", type="gpt"), make_draft(start, queue="c", type="gpt")])
     await driver.claim(queues=["c"], types=["gpt"])
-    lines = await engine.stats()
+    lines = await engine.stats.open_counts()
     assert sorted(lines, key=lambda line: (line.queue, line.type)) == [
         PartitionStats(queue="a", type="gpt", pending=1, oldest_due_at=clock.now()),
         PartitionStats(queue="a", type="sum", pending=4, oldest_due_at=start),
@@ -246,9 +246,10 @@ async def test_a_task_counts_as_waiting_from_when_it_is_due(driver: Driver, engi
     due_at = clock.now() + MINUTE
     await driver.submit(make_draft(clock.now(), delay=MINUTE))
     clock.advance(2 * MINUTE)
-    assert await engine.stats() == [PartitionStats(queue="default", type="sum", pending=1, oldest_due_at=due_at)]
+    line = PartitionStats(queue="default", type="sum", pending=1, oldest_due_at=due_at)
+    assert await engine.stats.open_counts() == [line]
     await driver.finish(await driver.claim_one(), Snoozed(MINUTE))
-    assert await engine.stats() == [PartitionStats(queue="default", type="sum", scheduled=1)]
+    assert await engine.stats.open_counts() == [PartitionStats(queue="default", type="sum", scheduled=1)]
 
 
 async def test_the_oldest_due_task_counts_whatever_its_priority(engine: Engine, clock: ManualClock) -> None:
@@ -256,7 +257,7 @@ async def test_the_oldest_due_task_counts_whatever_its_priority(engine: Engine, 
     await engine.submit([make_draft(start, priority=-5)])
     clock.advance(SECOND)
     await engine.submit([make_draft(clock.now(), priority=5), make_draft(clock.now(), priority=9, delay=MINUTE)])
-    [line] = await engine.stats()
+    [line] = await engine.stats.open_counts()
     assert line == PartitionStats(queue="default", type="sum", pending=2, scheduled=1, oldest_due_at=start)
 
 

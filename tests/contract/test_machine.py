@@ -28,6 +28,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec import structs
 from tests.contract import ties
 from tests.contract.engines import ENGINES
 from tests.contract.journal import by_task, read_all
@@ -56,6 +57,7 @@ from tasker.model import (
     Extra,
     Lease,
     NewEvent,
+    PartitionStats,
     Report,
     RetryPolicy,
     Status,
@@ -64,6 +66,7 @@ from tasker.model import (
 )
 from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 from tasker.model.queues import QueueChange, QueueSettings
+from tasker.model.stats import COUNTS, HOUR, Span, StatsFilter, sum_up
 from tasker.model.usage import UsageFilter
 from tasker.rules.lifecycle import (
     MAX_INTERRUPTIONS,
@@ -83,6 +86,8 @@ STEPS = [
 """Steps by which the wall clock is set."""
 FIRST_YEAR, LAST_YEAR = 2000, 2080
 LEASE_AFTER_STEP = timedelta(minutes=1)
+FOREVER_SPAN = Span(1, 1 << 40, HOUR)
+"""A window from 1970 on."""
 EVER = UsageFilter(first=date(1971, 1, 1), last=date(9999, 12, 31))
 
 
@@ -92,6 +97,25 @@ def _by_rank(twin: Twin) -> Any:
 
 def _by_priority(twin: Twin) -> Any:
     return twin.rank[0]
+
+
+def open_counts(twins: list[Twin], now: datetime) -> list[PartitionStats]:
+    """Count the open tasks of the model."""
+    found: dict[str, PartitionStats] = {}
+    for twin in twins:
+        if twin.status.is_terminal:
+            continue
+        known = found.get(twin.draft.type, PartitionStats(queue=twin.draft.queue, type=twin.draft.type))
+        is_pending, is_due = twin.status is Status.PENDING, twin.due_at <= now
+        oldest = min(filter(None, [known.oldest_due_at, twin.due_at if is_pending and is_due else None]), default=None)
+        found[twin.draft.type] = structs.replace(
+            known,
+            pending=known.pending + (is_pending and is_due),
+            scheduled=known.scheduled + (is_pending and not is_due),
+            running=known.running + (not is_pending),
+            oldest_due_at=oldest,
+        )
+    return [found[type_] for type_ in sorted(found)]
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -109,6 +133,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.random = Random(0)
         self.twins: dict[UUID, Twin] = {}
+        Twin.happened.clear()
         self.limits = QueueSettings(name="default")
         self.keys: dict[str, tuple[bytes, UUID, datetime]] = {}
         self.past: dict[Lease, Claim] = {}
@@ -137,6 +162,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.agree_on_usage()
+        self.agree_on_stats()
         self.read_the_journal()
         self.close()
         self.runner.close()
@@ -521,6 +547,7 @@ class EngineMachine(RuleBasedStateMachine):
         ]
         alive = [twin for twin in self.twins.values() if not twin.is_over(now)]
         assert seen == [twin.seen(now) for twin in sorted(alive, key=lambda twin: -twin.order)]
+        assert self.run(self.engine.stats.open_counts()) == open_counts(alive, now)
 
     def erase_until(self) -> datetime:
         """Return the time before which the engine erases; the next process continues from it."""
@@ -532,6 +559,21 @@ class EngineMachine(RuleBasedStateMachine):
         rows = self.run(self.engine.usage.find_many(EVER, group=(), limit=1))
         assert [(row.attempts, row.output_tokens) for row in rows] == [(self.ended, self.tokens)] * len(rows)
         assert rows or not self.ended
+
+    @rule(limit=st.sampled_from([1, 3, 1000]))
+    def fold_stats(self, limit: int) -> None:
+        """Whether changes are in the sums yet makes no difference."""
+        self.run(self.engine.stats.fold(limit=limit))
+        self.agree_on_stats()
+
+    def agree_on_stats(self) -> None:
+        """Check that everything that happened was counted once, also what happened to erased tasks."""
+        rows = self.run(self.engine.stats.window(StatsFilter(span=FOREVER_SPAN, now=self.clock.now())))
+        figures = sum_up([row.figures for row in rows])
+        counted = {name: getattr(figures, name) for name in COUNTS if name not in ("run_time", "wait_time")}
+        happened = Twin.happened
+        assert counted == {name: happened[name] for name in counted}
+        assert (sum(figures.runs), sum(figures.waits)) == (happened["ran"], happened["started"])
 
     def agree_on(self, task_id: UUID) -> None:
         """Check that attempts are numbered 1, 2, 3..., only the last may be open, and each report is stored once."""

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 import pytest
 from msgspec import structs
+from tests.contract.bulk import make_bulk
 from tests.contract.test_schedules import make_firing, make_schedule
 from tests.contract.test_usage import EVER
 from tests.contract.test_workers import info
@@ -22,6 +23,7 @@ from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
 from tasker.model import Claim, Draft, Extra, Receipt, Report, Status, TaskFilter
 from tasker.model.queues import QueueChange
+from tasker.model.stats import WINDOWS, StatsFilter
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 from tasker.webhooks.matching import find_deliveries
@@ -81,17 +83,19 @@ BLIND = {
     **dict.fromkeys(("engine.close", "engine.check", "engine.watch", "peers.follow_clock", "lead.hold",
                      "lead.give_up"), NO_OWNER),
     **dict.fromkeys(("engine.find_attempts", "engine.find_events", "engine.cancel", "engine.retry", "engine.delete",
-                     "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft", "control.act",
+                     "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft", "bulk.create",
+                     "bulk.find", "bulk.find_tasks", "bulk.step", "bulk.release", "bulk.stop",
                      "schedules.delete", "webhooks.change", "webhooks.delete", "webhooks.find_deliveries",
                      "webhooks.redeliver", "queues.find_run_time"), BY_ID),
     **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete"), LEASE),
     **dict.fromkeys(("engine.find_expired", "engine.fail_overdue", "engine.prune", "engine.sweep", "secrets.find_ended",
+                     "stats.fold", "stats.prune",
                      "audit.begin", "audit.end", "audit.find_many", "audit.prune", "archive.read", "archive.put",
                      "archive.find_many", "archive.find_erased", "archive.put_records", "archive.find_records",
                      "keys.version", "keys.add", "keys.find_all", "keys.revoke", "keys.record_uses",
                      "schedules.find_due", "webhooks.find_position", "webhooks.dispatch", "webhooks.find_due",
                      "webhooks.take", "webhooks.settle", "webhooks.drop", "webhooks.prune", "journal.prune",
-                     "queues.find_names"), WHOLE),
+                     "queues.find_names", "bulk.find_free", "bulk.prune"), WHOLE),
     **dict.fromkeys(("workers.announce", "workers.withdraw", "workers.publish", "workers.find_types",
                      "queues.find_all", "keys.cursor_secret", "journal.tail"), NO_OWNER),
 }  # fmt: skip
@@ -145,10 +149,20 @@ async def _(walls: Walls) -> None:
 @case("engine.find_many")
 async def _(walls: Walls) -> None:
     mine = await walls.submit("ada", tags=("t",))
-    for where in (TaskFilter(owner="ada"), TaskFilter(owner="ada", tag="t"), TaskFilter(owner="ada", queue="q"),
-                  TaskFilter(owner="ada", type="sum"), TaskFilter(owner="ada", status=(Status.PENDING,))):  # fmt: skip
+    for more in ({}, {"tag": "t"}, {"queues": ("q",)}, {"types": ("sum",)}, {"status": (Status.PENDING,)}):
+        where = TaskFilter(owner="ada", **more)  # type: ignore[arg-type]
         page = await walls.engine.find_many(where, limit=1)
         assert ([task.task_id for task in page.items], page.next_cursor) == ([mine.task_id], None)
+
+
+@case("bulk.find_many")
+async def _(walls: Walls) -> None:
+    """Nor is an action on all owners' tasks that an admin of hers has made."""
+    mine = make_bulk("cancel", owner="ada", tasks_of="ada")
+    for bulk in (mine, make_bulk("cancel", owner="eve", tasks_of="eve"), make_bulk("cancel", owner="ada")):
+        await walls.engine.bulk.create(bulk)
+    page = await walls.engine.bulk.find_many(owner="ada", limit=1)
+    assert (page.items, page.next_cursor) == ([mine], None)
 
 
 @case("engine.claim")
@@ -159,16 +173,27 @@ async def _(walls: Walls) -> None:
     assert [claim.task_id for claim in await walls.claim()] == [mine.task_id]
 
 
-@case("engine.stats")
+@case("stats.open_counts")
 async def _(walls: Walls) -> None:
-    assert await walls.engine.stats("ada") == []
+    assert await walls.engine.stats.open_counts("ada") == []
     await walls.submit("ada")
-    [line] = await walls.engine.stats("ada")
+    [line] = await walls.engine.stats.open_counts("ada")
     assert (line.pending, line.running, line.oldest_due_at) == (1, 0, walls.clock.now())
-    [theirs] = await walls.engine.stats("eve")
-    [everybodys] = await walls.engine.stats()
+    [theirs] = await walls.engine.stats.open_counts("eve")
+    [everybodys] = await walls.engine.stats.open_counts()
     assert (theirs.pending, theirs.running) == (3, 1)
     assert (everybodys.pending, everybodys.running) == (4, 1)
+
+
+@case("stats.window")
+async def _(walls: Walls) -> None:
+    where = StatsFilter(span=WINDOWS["1h"], now=walls.clock.now(), owner="ada", group="queue")
+    for _ in range(2):
+        assert await walls.engine.stats.window(where) == []
+        [theirs] = await walls.engine.stats.window(structs.replace(where, owner="eve"))
+        assert (theirs.name, theirs.figures.submitted, theirs.figures.completed) == ("q", 5, 1)
+        assert await walls.engine.stats.window(structs.replace(where, owner=None)) == [theirs]
+        await walls.engine.stats.fold(limit=100)
 
 
 @case("workers.find_all")

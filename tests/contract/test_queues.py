@@ -15,7 +15,7 @@ from tests.contract.conftest import MakeEngine
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
 from tasker.model import Claim, Draft, RetryPolicy, Status
-from tasker.model.queues import QueueChange, QueueSettings, Rate
+from tasker.model.queues import Pause, QueueChange, QueueSettings, Rate
 from tasker.rules.lifecycle import Failed, Interrupted, Released, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -92,6 +92,20 @@ async def test_a_queue_without_settings_again_is_like_any_other(engine: Engine) 
 
 
 # pause
+
+
+async def test_who_has_paused_a_queue_is_stored(engine: Engine, clock: ManualClock) -> None:
+    """Of two who pause it, the first one; nobody once it goes on."""
+    first, second = (Pause(at=clock.now() + number * MINUTE, owner="ops", key=f"key {number}") for number in (1, 2))
+    for by in (first, second):
+        assert (await set_(engine, paused=True, by=by)).pause == first
+    assert (await set_(engine, concurrency=3, by=second)).pause == first
+    [state] = await engine.queues.find_all()
+    assert state.settings == QueueSettings(name="q", paused=True, concurrency=3, pause=first)
+    assert (await set_(engine, paused=False, by=second)).pause is None
+    assert (await set_(engine, paused=True, by=second)).pause == second
+    await set_(engine, paused=False, concurrency=None, by=second)
+    assert await engine.queues.find_all() == []
 
 
 async def test_a_paused_queue_gives_nothing_and_the_others_do(
@@ -276,7 +290,7 @@ async def test_a_hot_key_shares_with_the_others(driver: Driver, engine: Engine, 
         assert claim.task_id not in seen
         seen.add(claim.task_id)
         claims.append(claim)
-    [line] = await engine.stats()
+    [line] = await engine.stats.open_counts()
     assert (line.pending, line.scheduled, line.running) == (3001 - 8, 0, 3)
 
 
@@ -545,8 +559,9 @@ async def test_queues_are_found_by_name_where_they_hold_tasks_or_settings(
     assert await engine.queues.find_names(limit=2) == ["b", "c"]
     assert await engine.queues.find_names(after="c", limit=2) == ["d", "e"]
     assert await engine.queues.find_names(after="f", limit=2) == []
-    assert [line.queue for line in await engine.stats(queues=["d", "f", "nothing"])] == ["d", "f"]
-    assert await engine.stats(queues=["d", "f"]) == [line for line in await engine.stats() if line.queue in ("d", "f")]
+    assert [line.queue for line in await engine.stats.open_counts(queues=["d", "f", "nothing"])] == ["d", "f"]
+    whole = await engine.stats.open_counts()
+    assert await engine.stats.open_counts(queues=["d", "f"]) == [line for line in whole if line.queue in ("d", "f")]
     assert [state.settings.name for state in await engine.queues.find_all(["d"])] == []
     assert [state.settings.name for state in await engine.queues.find_all(["d", "e"])] == ["e"]
 
@@ -584,14 +599,14 @@ async def test_an_owners_tasks_are_counted_in_these_queues_alone(
     await driver.submit(make_draft(clock.now(), queue="b", owner="me", delay=MINUTE))
     await driver.claim(2, queues=["c"])
     await driver.claim(1, queues=["d"])
-    whole = await engine.stats("me")
-    found = await engine.stats("me", queues=["c", "b", "nothing"])
+    whole = await engine.stats.open_counts("me")
+    found = await engine.stats.open_counts("me", queues=["c", "b", "nothing"])
     assert found == [line for line in whole if line.queue in ("b", "c")]
     assert [(line.queue, line.pending, line.scheduled, line.running) for line in found] == [
         ("b", 2, 1, 0), ("c", 0, 0, 1),
     ]  # fmt: skip
-    assert await engine.stats("me", queues=[]) == []
-    assert [line.pending for line in await engine.stats("you", queues=["b", "a"])] == [1]
+    assert await engine.stats.open_counts("me", queues=[]) == []
+    assert [line.pending for line in await engine.stats.open_counts("you", queues=["b", "a"])] == [1]
 
 
 async def test_queues_with_settings_are_limited(engine: Engine) -> None:

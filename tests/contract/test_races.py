@@ -9,6 +9,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import pytest
+from tests.contract.bulk import act
 
 from tasker.errors import Conflict, NotFound
 from tasker.model import Status
@@ -74,7 +75,7 @@ async def _make(driver: Driver, clock: ManualClock, status: Status) -> list[UUID
         for claim in await driver.claim(TASKS):
             await driver.finish(claim, Failed(problem("task-failed", "no")))
     elif status is Status.CANCELLED:
-        await driver.engine.control.act("cancel", ids)
+        await act(driver.engine, "cancel", ids)
     return ids
 
 

@@ -14,7 +14,7 @@ from tests.contract.conftest import Changes, MakeEngine
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Invalid, NotFound
 from tasker.model import Change, Status, TaskFilter
-from tasker.model.schedules import Fired, Firing, Schedule
+from tasker.model.schedules import Fired, Firing, PastTick, Schedule
 from tasker.rules.lifecycle import Succeeded
 from tasker.rules.ticks import for_tick, next_tick, plan, tick_task_id
 from tasker.testing import Driver, ManualClock, make_draft, make_key
@@ -37,7 +37,10 @@ def make_firing(schedule: Schedule, now: datetime) -> Firing:
     """Return what the firing chore makes of a schedule that is due."""
     planned = plan(schedule, now)
     drafts = tuple(for_tick(make_draft(now), schedule, tick) for tick in planned.ticks)
-    return Firing(schedule=schedule, drafts=drafts, next_fire_at=planned.next_fire_at, skip=planned.skip)
+    past = tuple(PastTick(tick=tick, fired_at=now, skipped="missed") for tick in planned.missed)
+    return Firing(
+        schedule=schedule, now=now, drafts=drafts, next_fire_at=planned.next_fire_at, skip=planned.skip, past=past
+    )
 
 
 async def fire(engine: Engine, clock: ManualClock) -> Fired:
@@ -270,6 +273,7 @@ async def test_a_tick_while_an_earlier_task_is_open(
     assert (len(fired.submitted), len(fired.cancelled)) == (submitted, cancelled)
     skip = fired.schedule.last_skip
     assert (None if skip is None else skip.reason) == reason
+    assert fired.schedule.firings[-1].skipped == reason
     task = await driver.get(first)
     if cancelled and status == "running":
         assert task.cancel_requested_at is not None
@@ -311,6 +315,11 @@ async def test_a_refused_tick_is_recorded_and_the_next_one_comes(engine: Engine,
     skip = second.schedule.last_skip
     assert skip is not None
     assert (skip.reason, skip.tick) == ("refused", first.schedule.next_fire_at)
+    assert second.schedule.firings == (
+        PastTick(tick=schedule.next_fire_at or clock.now(), fired_at=first.schedule.firings[0].fired_at,
+                 task_id=first.submitted[0]),
+        PastTick(tick=skip.tick, fired_at=clock.now(), skipped="refused", detail=skip.detail),
+    )  # fmt: skip
     await Driver(engine, clock).finish(await Driver(engine, clock).claim_one(), Succeeded(b"1"))
     assert len((await fire_unique()).submitted) == 1
 
@@ -324,6 +333,10 @@ async def test_many_missed_ticks_at_once(engine: Engine, clock: ManualClock) -> 
     tasks = (await engine.find_many(TaskFilter(), limit=200)).items
     assert [task.scheduled_for for task in tasks] == [clock.now() - number * MINUTE for number in range(100)]
     assert fired.schedule.next_fire_at == clock.now() + MINUTE
+    firings = (await get(engine, schedule)).firings
+    assert [one.tick for one in firings] == [clock.now() - number * MINUTE for number in range(19, -1, -1)]
+    assert [one.task_id for one in firings] == list(fired.submitted[-20:])
+    assert {(one.fired_at, one.skipped) for one in firings} == {(clock.now(), None)}
 
 
 async def test_a_trigger_submits_a_task_outside_the_ticks(engine: Engine, clock: ManualClock) -> None:

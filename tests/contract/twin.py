@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -22,7 +23,11 @@ CUT_OFF = datetime.min.replace(tzinfo=UTC)
 class Twin:
     """A task in the model."""
 
+    happened: ClassVar[Counter[str]] = Counter()
+    """What has happened to all twins, as the statistics must count it."""
+
     def __init__(self, draft: Draft, order: int) -> None:
+        self.happened["submitted"] += 1
         self.draft = draft
         self.order = order
         self.status = Status.PENDING
@@ -58,6 +63,7 @@ class Twin:
         return self.expires_at is not None and self.expires_at <= now
 
     def close(self, status: Status, now: datetime) -> None:
+        self.happened[status] += 1
         self.status = status
         self.expires_at = None if self.draft.retention is None else now + self.draft.retention
 
@@ -81,6 +87,7 @@ class Twin:
         )
 
     def start(self, claim: Claim, now: datetime) -> None:
+        self.happened["started"] += 1
         self.status = Status.RUNNING
         self.attempt += 1
         self.was_passed = False
@@ -90,15 +97,18 @@ class Twin:
 
     def end(self, change: Transition, now: datetime) -> None:
         self.endings[-1] = change.ending
+        self.happened["ran"] += change.ending != "interrupted"
         self.tries, self.crashes, self.interruptions = change.tries, change.crashes, change.interruptions
         if change.status is not Status.PENDING:
             self.close(change.status, now)
         elif self.cancel_requested:
             self.close(Status.CANCELLED, now)
         else:
+            self.happened["retried"] += change.reason == "retrying"
             self.status, self.reason, self.due_at = change.status, str(change.reason), change.run_at or now
 
     def retry(self, now: datetime) -> None:
+        self.happened["retried"] += 1
         self.status, self.reason, self.due_at = Status.PENDING, "queued", now
         self.tries = self.crashes = self.interruptions = 0
         self.cancel_requested, self.expires_at = False, None

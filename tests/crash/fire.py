@@ -82,6 +82,19 @@ class Client:
     def all_ids(self) -> set[str]:
         return {task["task_id"] for task in self.all_tasks()}
 
+    def check_stats(self) -> None:
+        """Check that the statistics are what a count of all tasks gives, while nothing happens.
+
+        No task may have been erased, or retried by hand.
+        """
+        reply = self._http.get("/stats", params={"window": "24h"})
+        assert reply.status_code == 200, reply.text
+        tasks = list(self.all_tasks())
+        total, open_, statuses = reply.json()["total"], reply.json()["open"], Counter(task["status"] for task in tasks)
+        assert {name: total[name] for name in ENDED} == {name: statuses[name] for name in ENDED}
+        assert (total["submitted"], total["started"]) == (len(tasks), sum(task["attempt"] for task in tasks))
+        assert (open_["pending"] + open_["later"], open_["running"]) == (statuses["pending"], statuses["running"])
+
     def list(self, path: str) -> list[dict[str, Any]]:
         """Return the items of a list that has one page."""
         return list(self._http.get(path).json()["items"])

@@ -37,6 +37,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
         settle(client, unknown, accepted)
         tasks = [client.end(task_id) for task_id in accepted.values()]
         listed = client.all_ids()
+        client.check_stats()
     assert {task["status"] for task in tasks} == {"completed"}
     assert listed == set(accepted.values()), "each key is one task, and there is no other"
     endings = check_runs(tasks, read_journal(tmp_path))

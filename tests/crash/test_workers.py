@@ -59,6 +59,7 @@ def test_workers_killed_under_load_lose_nothing(fleet: Fleet) -> None:
         assert load.accepted, "nothing was accepted: this run proves nothing"
         settle(client, load.unknown, load.accepted)
         tasks = fleet.check(client, load.accepted)
+        client.check_stats()
     assert any(len(task["attempts"]) > 1 for task in tasks), "no attempt was cut off"
 
 
@@ -77,6 +78,7 @@ def test_an_api_killed_under_load_keeps_what_it_accepted(fleet: Fleet) -> None:
             settle(client, unknown, accepted)
             fleet.check(client, accepted)
             assert client.all_ids() == set(accepted.values()), "each key is one task, and there is no other"
+            client.check_stats()
 
 
 @pytest.mark.parametrize(("type", "when"), [("gated", "before"), ("gated_in_child", "before"), ("gated", "after")])

@@ -34,6 +34,7 @@ class Recorder:
         self.progresses: list[Progress] = []
         self.chunks: list[str] = []
         self.logs: list[tuple[str, str, dict[str, Any]]] = []
+        self.printed_lines: list[tuple[str, str]] = []
         self.used: dict[str, Any] = {}
         self.peak: int | None = None
         self._news = asyncio.Event()
@@ -62,7 +63,10 @@ class Recorder:
     def when_not_full(self, callback: Callable[[], None]) -> None:
         callback()
 
-    def printed(self, size: int) -> bool:
+    def printed(self, line: str, stream: str | None = None) -> bool:
+        asyncio.get_running_loop()
+        if stream is not None:
+            self.printed_lines.append((stream, line))
         return True
 
     def peak_memory(self, size: int) -> None:

@@ -122,6 +122,8 @@ async def test_printed_and_logged_lines_name_their_task(rig: Rig) -> None:
     ]
     names = {(line["task_id"], line["attempt"], line["type"]) for line in logs}
     assert names == {(str(running.claim.task_id), 4, "print_lines")}
+    printed = [("stderr", "to stderr"), ("stdout", "bytes \\xff"), ("stdout", "first line"), ("stdout", "half")]
+    assert sorted(running.recorder.printed_lines) == printed, "not what it has logged"
 
 
 async def test_endless_printing_is_cut_short_and_says_so(rig: Rig) -> None:

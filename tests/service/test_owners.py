@@ -16,8 +16,11 @@ import pytest
 from tasker.errors import NotFound
 from tasker.model import TaskFilter
 from tasker.model.keys import Caller, Scope
+from tasker.model.queues import QueueChange
+from tasker.model.stats import Figures
 from tasker.rules.lifecycle import Failed, problem
-from tasker.service import Service
+from tasker.service import Selection, Service
+from tasker.service.stats import Open
 from tasker.tasktypes.registry import TaskType
 from tasker.testing import Driver, ManualClock
 
@@ -30,7 +33,7 @@ UNIQUE = b'{"type":"add","params":[1],"unique_key":"u","tags":["t"]}'
 
 
 class Alices(NamedTuple):
-    """Alice's: a failed and a pending task, a schedule, a webhook."""
+    """Alice's: a failed and a pending task, a schedule, a webhook, a bulk action."""
 
     service: Service
     type: TaskType
@@ -38,6 +41,7 @@ class Alices(NamedTuple):
     pending: UUID
     schedule: UUID
     webhook: UUID
+    bulk: UUID
 
 
 @pytest.fixture
@@ -48,7 +52,8 @@ async def alices(service: Service, driver: Driver, clock: ManualClock) -> Alices
     pending = await service.submissions.submit(ALICE, UNIQUE)
     schedule = await service.schedules.create(ALICE, HOURLY)
     webhook = await service.webhooks.create(ALICE, {"url": "https://example.com/", "events": ("created",)})
-    return Alices(service, type_, failed, pending.task.task_id, schedule.schedule_id, webhook.webhook_id)
+    bulk = await service.bulk.start(ALICE, "retry", Selection(TaskFilter(type="none")))
+    return Alices(service, type_, failed, pending.task.task_id, schedule.schedule_id, webhook.webhook_id, bulk.bulk_id)
 
 
 Ask = Callable[[Service, Alices], Awaitable[Any]]
@@ -72,6 +77,9 @@ MISSING: dict[str, Ask] = {
     "schedules.change": lambda s, a: s.schedules.change(BOB, a.schedule, b'{"paused":true}'),
     "schedules.delete": lambda s, a: s.schedules.delete(BOB, a.schedule),
     "schedules.template": lambda s, a: s.schedules.template(BOB, a.schedule),
+    "bulk.get": lambda s, a: s.bulk.get(BOB, a.bulk),
+    "bulk.stop": lambda s, a: s.bulk.stop(BOB, a.bulk),
+    "bulk.undo": lambda s, a: s.bulk.undo(BOB, a.bulk),
     "webhooks.get": lambda s, a: s.webhooks.get(BOB, a.webhook),
     "webhooks.change": lambda s, a: s.webhooks.change(BOB, a.webhook, {"url": "https://bob.example.com/"}),
     "webhooks.rotate": lambda s, a: s.webhooks.rotate(BOB, a.webhook, None, SOON),
@@ -91,7 +99,7 @@ async def _find(s: Service, a: Alices) -> None:
 
 
 async def _find_tasks(s: Service, a: Alices) -> None:
-    for where in (TaskFilter(), TaskFilter(owner="alice"), TaskFilter(tag="t"), TaskFilter(type="add")):
+    for where in (TaskFilter(), TaskFilter(owner="alice"), TaskFilter(tag="t"), TaskFilter(types=("add",))):
         page = await s.tasks.find_many(BOB, where, limit=1)
         assert (page.items, page.next_cursor) == ([], None)
 
@@ -122,17 +130,32 @@ async def _begin(s: Service, a: Alices) -> None:
 
 async def _count(s: Service, a: Alices) -> None:
     for where in (TaskFilter(), TaskFilter(owner="alice")):
-        assert (await s.bulk.count(BOB, "cancel", where)).matched == 0
+        assert (await s.bulk.count(BOB, "cancel", Selection(where))).matched == 0
+    assert (await s.bulk.count(BOB, "cancel", Selection(task_ids=(a.failed, a.pending)))).matched == 0
 
 
 async def _act(s: Service, a: Alices) -> None:
     for where in (TaskFilter(), TaskFilter(owner="alice")):
-        assert (await s.bulk.begin(BOB, "delete", where, None))[1].done == 0
-
-
-async def _go_on(s: Service, a: Alices) -> None:
+        assert (await s.bulk.start(BOB, "delete", Selection(where))).done == 0
+    assert (await s.bulk.start(BOB, "delete", Selection(task_ids=(a.failed, a.pending)))).done == 0
     cursor = (await s.bulk._cursors.of("bulk")).close((await s.bulk._control.count(TaskFilter())).cursor or "")
-    assert (await s.bulk.go_on(BOB, "delete", TaskFilter(), cursor)).done == 0
+    assert (await s.bulk.start(BOB, "delete", Selection(), cursor=cursor)).done == 0
+
+
+async def _preview(s: Service, a: Alices) -> None:
+    for chosen in (Selection(), Selection(TaskFilter(owner="alice")), Selection(task_ids=(a.failed, a.pending))):
+        shown = await s.bulk.preview(BOB, "delete", chosen)
+        assert (shown.matched, shown.newest) == (0, [])
+
+
+async def _bulks(s: Service, a: Alices) -> None:
+    page = await s.bulk.find_many(BOB, limit=1)
+    assert (page.items, page.next_cursor) == ([], None)
+
+
+async def _change_queue(s: Service, a: Alices) -> None:
+    """An admin's alone; it changes no task."""
+    assert (await s.queues.change(BOB, "q", QueueChange(paused=True))).paused
 
 
 async def _schedules(s: Service, a: Alices) -> None:
@@ -158,6 +181,13 @@ async def _create_webhook(s: Service, a: Alices) -> None:
 async def _usage(s: Service, a: Alices) -> None:
     assert (await s.usage.find(BOB, group=("owner",))).rows == []
     assert (await s.usage.find(BOB, group=(), owner="alice")).total.attempts == 0
+
+
+async def _statistics(s: Service, a: Alices) -> None:
+    for asked in ({}, {"owner": "alice"}, {"owner": "alice", "queue": "numbers", "group": "queue"}):
+        told = await s.stats.find(BOB, **asked)  # type: ignore[arg-type]
+        assert (told.whole.total, told.whole.open, told.groups) == (Figures(), Open(), [])
+    assert (await s.stats.find(ALICE)).whole.open.pending == 1
 
 
 async def _explain(s: Service, a: Alices) -> None:
@@ -215,13 +245,16 @@ OTHERS: dict[str, Ask] = {
     "submissions.submit_many": _submit_many,
     "batches.begin": _begin,
     "bulk.count": _count,
-    "bulk.begin": _act,
-    "bulk.go_on": _go_on,
+    "bulk.start": _act,
+    "bulk.preview": _preview,
+    "bulk.find_many": _bulks,
+    "queues.change": _change_queue,
     "schedules.find_many": _schedules,
     "schedules.create": _create_schedule,
     "webhooks.find_many": _webhooks,
     "webhooks.create": _create_webhook,
     "usage.find": _usage,
+    "stats.find": _statistics,
     "waiting.explain": _explain,
     "waiting.with_reasons": _reasons,
     "waiting.ask_again": _ask_again,

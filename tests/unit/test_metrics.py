@@ -18,7 +18,7 @@ def claim(queue: str = "default", attempt: int = 1) -> Claim:
 
 def change(status: Status = Status.COMPLETED, ending: Ending = "succeeded") -> Transition:
     return Transition(
-        status=status, ending=ending, at=START + timedelta(seconds=3), type="sum", owner="",
+        status=status, ending=ending, at=START + timedelta(seconds=3), type="sum", owner="", queue="default",
         started_at=START + timedelta(seconds=1), tries=1, crashes=0, interruptions=0,
     )  # fmt: skip
 

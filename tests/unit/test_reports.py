@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from tasker.errors import Unavailable
+from tasker.executor.loop_prints import MAX_LINE, MAX_LINES
 from tasker.model import Lease, Progress, Report
 from tasker.testing import ManualClock
-from tasker.worker.reports import FLUSH_AFTER, MANY, MAX_HELD, MAX_USAGE, Pace, ReportBuffer
+from tasker.worker.reports import FLUSH_AFTER, MANY, MAX_HELD, MAX_PRINTED, MAX_USAGE, Pace, ReportBuffer
 
 
 def test_all_attempts_store_at_the_same_moments() -> None:
@@ -97,7 +98,7 @@ WAYS: dict[str, Say] = {
     "output in many bytes": lambda report: report.output("ä" * 50),
     "log": lambda report: report.log("info", "x" * 100, {}),
     "fields": lambda report: report.log("info", "", {"x": "x" * 100}),
-    "print": lambda report: report.printed(100),
+    "print": lambda report: report.printed("p" * 100),
 }
 
 
@@ -113,6 +114,40 @@ async def test_an_attempt_that_says_too_much_is_cut_off(way: str) -> None:
     told = [message for message in _messages(left) if "cut off" in message]
     assert told == ["output cut off at 1,000 bytes: TASKER_MAX_OUTPUT; the task goes on"]
     assert sum(len(event.data) for event in left.events) < 2500 if left is not None else False
+
+
+async def test_printed_lines_are_logged_up_to_a_limit() -> None:
+    store: Any = _Slow()
+    report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock())
+    assert report.printed("one", "stdout")
+    assert report.printed("two", "stderr")
+    assert report.printed("for the service alone")
+    for number in range(MAX_LINES + 5):
+        assert report.printed(str(number), "stdout"), "the service's log takes all"
+    report.log("info", "the task's own", {})
+    left = await report.finish()
+    assert left is not None
+    records = [msgspec.json.decode(event.data) for event in left.events]
+    assert records[:2] == [
+        {"level": "info", "message": "one", "fields": {"stream": "stdout"}},
+        {"level": "warning", "message": "two", "fields": {"stream": "stderr"}},
+    ]
+    assert len(records) == MAX_LINES + 2
+    assert [one["message"] for one in records[-3:]] == [
+        str(MAX_LINES - 3), "printed lines beyond 1,000 or 256 KiB are only in the service's log", "the task's own",
+    ]  # fmt: skip
+
+
+async def test_long_printed_lines_are_cut_and_count() -> None:
+    store: Any = _Slow()
+    report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock())
+    for _ in range(2 * MAX_PRINTED // MAX_LINE):
+        assert report.printed("x" * 2 * MAX_LINE, "stdout")
+    left = await report.finish()
+    messages = _messages(left)
+    assert {len(one) for one in messages[:-1]} == {MAX_LINE + 3}
+    assert sum(map(len, messages[:-1])) <= MAX_PRINTED
+    assert "are only in the service's log" in messages[-1]
 
 
 async def test_progress_that_is_stored_counts() -> None:

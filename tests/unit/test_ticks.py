@@ -272,7 +272,7 @@ def test_overlaps(
     schedule = make(interval=HOUR, overlap=overlap)
     moments = [at("01-01T01:00") + number * HOUR for number in range(ticks)]
     made = tuple(for_tick(make_draft(), schedule, tick) for tick in moments)
-    firing = Firing(schedule=schedule, drafts=made, next_fire_at=at("02-01T00:00"))
+    firing = Firing(schedule=schedule, now=at("01-31T00:00"), drafts=made, next_fire_at=at("02-01T00:00"))
     opened = [UUID(int=number) for number in range(open_tasks)]
     resolution = resolve(firing, opened)
     assert [made.index(draft) for draft in resolution.drafts] == drafts

@@ -92,6 +92,16 @@ def submit(server: Server, type: str, params: Any, wait: int = 20, **headers: st
     return reply.json() | {"text": reply.text}
 
 
+LEVELS = {"stdout": "info", "stderr": "warning"}
+
+
+def logged(server: Server, task_id: str) -> list[dict[str, Any]]:
+    """Return the records of a task's log."""
+    events = httpx2.get(f"{server.url}/task/{task_id}/events").json()["items"]
+    names = ("message", "level", "fields")
+    return [{name: event[name] for name in names} for event in events if event["type"] == "log"]
+
+
 def variants() -> list[str]:
     plain = [CANARY, repr(CANARY)[1:-1], json.dumps(CANARY)[1:-1], json.dumps(CANARY, ensure_ascii=False)[1:-1]]
     plain += [quote(CANARY), quote(CANARY, safe="").lower()]
@@ -129,6 +139,13 @@ def test_a_secret_appears_nowhere(server: Server, tmp_path: Path) -> None:
     events = httpx2.get(f"{server.url}/task/{done[0]['task_id']}/events").text
     assert "it is ***" in events
     assert "with ***" in events
+    printed = {"in_child": (0, ("printed ***", "stdout"), ("shown ***", "stdout")),
+               "on_loop": (3, ("printed on the loop ***", "stdout"), ("and as an error ***", "stderr"),
+                           ("and there ***", "stderr"))}  # fmt: skip
+    for place, *lines in printed.values():
+        log = logged(server, done[place]["task_id"])
+        for line, stream in lines:
+            assert {"message": line, "level": LEVELS[stream], "fields": {"stream": stream}} in log
     for status, path, body in (
         (409, f"/task/{done[2]['task_id']}/retry", None),
         (422, "/task", {"type": "on_loop", "params": done[3]["params"]}),

@@ -19,6 +19,7 @@ from tasker.api.calls import Call
 from tasker.api.catalogue import TypeOperations
 from tasker.api.docs import DocsOperations
 from tasker.api.events import EventOperations
+from tasker.api.failures import FailureOperations
 from tasker.api.feed import FeedOperations
 from tasker.api.fleet import FleetOperations
 from tasker.api.guards import Body, Guard, Rules
@@ -42,6 +43,7 @@ from tasker.api.replies import (
 )
 from tasker.api.routes import Routes
 from tasker.api.schedules import ScheduleOperations
+from tasker.api.stats import StatsOperations
 from tasker.api.tasks import TaskOperations
 from tasker.api.usage import UsageOperations
 from tasker.api.webhooks import WebhookOperations
@@ -55,17 +57,27 @@ from tasker.service import Service
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-def build_app(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
-    """Return the REST API of `service`."""
-    operations = make_operations(service, metrics, clock or SystemClock(), settings)
-    return _guarded(operations, service, settings, metrics, clock)
+def build_app(
+    service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None, *, gate: Gate | None = None
+) -> ASGIApp:
+    """Return the REST API of `service`. gate: one that other faces share, made if None."""
+    clock = clock or SystemClock()
+    operations = make_operations(service, metrics, clock, settings)
+    return _guarded(operations, service, settings, metrics, gate or make_gate(service, settings, clock))
 
 
 def build_probes(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
     """Return the probes of a worker: /livez, /readyz and /metrics, behind the same guards."""
-    health = HealthOperations(service, clock or SystemClock(), metrics)
+    clock = clock or SystemClock()
+    health = HealthOperations(service, clock, metrics)
     operations = health_operations(health, public_load=settings.public_load)
-    return _guarded(operations, service, settings, metrics, clock)
+    return _guarded(operations, service, settings, metrics, make_gate(service, settings, clock))
+
+
+def make_gate(service: Service, settings: Settings, clock: Clock) -> Gate:
+    """Return what identifies callers and limits their rate."""
+    token = None if settings.token is None else settings.token.get_secret_value().encode()
+    return Gate(service.keys, settings.auth, token, clock)
 
 
 def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: Settings) -> list[Operation]:
@@ -79,11 +91,13 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *operations_of(BulkOperations(service)),
         *operations_of(events),
         *operations_of(FeedOperations(service.feed)),
+        *operations_of(FailureOperations(service.failures)),
         *operations_of(ScheduleOperations(service, clock)),
         *operations_of(TypeOperations(service)),
         *operations_of(FleetOperations(service, clock, silent_after=settings.lease)),
         *operations_of(WebhookOperations(service.webhooks, settings.url_rules)),
         *operations_of(UsageOperations(service.usage, service.budgets)),
+        *operations_of(StatsOperations(service.stats)),
         *operations_of(KeyOperations(service.keys)),
         *operations_of(AuditOperations(service.audit)),
         *operations_of(QueueOperations(service.queues, clock)),
@@ -94,23 +108,26 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
 
 
 def _guarded(
-    operations: Sequence[Operation], service: Service, settings: Settings, metrics: Metrics, clock: Clock | None
+    operations: Sequence[Operation], service: Service, settings: Settings, metrics: Metrics, gate: Gate
 ) -> ASGIApp:
     """Return the application that answers these operations, behind the guards."""
     rules = Rules(
-        allowed_hosts=frozenset(host.lower().encode() for host in settings.allowed_hosts),
+        allowed_hosts=hosts_of(settings),
         max_body=settings.max_body,
         bodies={"/batch": Body(BATCH_LINES, settings.max_batch, "TASKER_MAX_BATCH")},
     )
-    token = None if settings.token is None else settings.token.get_secret_value().encode()
-    gate = Gate(service.keys, settings.auth, token, clock or SystemClock())
     bodies = BodyReader(settings.max_body, Buffers(settings.max_buffered))
-    app = _dispatch(operations, bodies, Buffers(settings.max_buffered), Recorder(service.audit))
+    app = dispatch_to(operations, bodies, Buffers(settings.max_buffered), Recorder(service.audit))
     guard = Guard(app, rules, gate, metrics)
     return AccessLog(guard) if settings.access_log else guard
 
 
-def _dispatch(operations: Sequence[Operation], bodies: BodyReader, unread: Buffers, recorder: Recorder) -> ASGIApp:
+def hosts_of(settings: Settings) -> frozenset[bytes]:
+    """Return the host names under which the service answers."""
+    return frozenset(host.lower().encode() for host in settings.allowed_hosts)
+
+
+def dispatch_to(operations: Sequence[Operation], bodies: BodyReader, unread: Buffers, recorder: Recorder) -> ASGIApp:
     """Return the application that hands a request to the endpoint of its path."""
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:

@@ -15,6 +15,7 @@ from tasker.wire import audit as wire
 from tasker.wire.shapes import show
 
 _INTERNAL = 500
+_SEE_OTHER = 303
 
 
 class Recorder:
@@ -35,7 +36,7 @@ class Recorder:
             outcome = error.kind.status or _INTERNAL
             raise
         finally:
-            await self._audit.end(sequence, outcome, made or call.head.audit_target)
+            await self._audit.end(sequence, outcome, call.head.audit_target or made)
         return reply
 
     async def refused(self, operation: Operation, head: Head, path: dict[str, str], outcome: int) -> None:
@@ -46,11 +47,14 @@ class Recorder:
 
 def is_audited(operation: Operation) -> bool:
     """Tell whether an operation is audited: all that change something, except submissions of tasks."""
-    return operation.method != "GET" and (operation.scope != "submit" or operation.tag != "tasks")
+    is_submission = operation.scope == "submit" and operation.tag == "tasks"
+    return operation.method != "GET" and operation.is_audited and not is_submission
 
 
 def _made(reply: Reply | Stream) -> str:
-    """Return the id of what was created: the last part of its Location."""
+    """Return the id of what was created: the last part of its Location; "" for a way to another page."""
+    if isinstance(reply, Reply) and reply.status == _SEE_OTHER:
+        return ""
     where = next((value for name, value in reply.headers if name == b"location"), b"")
     return where.rpartition(b"/")[2].decode()
 

@@ -7,6 +7,7 @@ With TASKER_AUTH=auto a key is needed if TASKER_TOKEN is set or the store has ev
 from __future__ import annotations
 
 from functools import partial
+from hashlib import sha256
 from hmac import compare_digest
 from typing import Literal
 
@@ -39,38 +40,64 @@ class Gate:
 
     async def admit(self, path: str, head: Head) -> None:
         """Set the caller in `head`. Raises Refused if a needed key is missing or invalid, or a key is over its rate."""
-        if self._mode == "off":
-            head.caller = ANYBODY
-            return
         try:
-            if not self._keys.is_loaded:
-                await self._keys.refresh()
-            if self._mode == "auto" and self._token is None and not self._keys.are_used:
-                head.caller = ANYBODY
-            else:
+            if await self.needs_key():
                 await self._identify(head)
+            else:
+                head.caller = ANYBODY
         except (Refused, Unavailable):
             if path not in PUBLIC_PATHS:
                 raise
             head.caller = NOBODY
+
+    async def needs_key(self) -> bool:
+        """Tell whether a key is needed. Raises Unavailable while the keys cannot be loaded."""
+        if self._mode == "off":
+            return False
+        if not self._keys.is_loaded:
+            await self._keys.refresh()
+        return self._mode == "on" or self._token is not None or self._keys.are_used
+
+    @property
+    def token_digest(self) -> bytes:
+        """The SHA-256 of TASKER_TOKEN, b"" without one."""
+        return b"" if self._token is None else sha256(self._token).digest()
+
+    async def recognise(self, head: Head, given: bytes) -> str | None:
+        """Return the id of the key with this text, None for TASKER_TOKEN. Raises Refused, as for a request with it."""
+        if self._token is not None and compare_digest(given, self._token):
+            return None
+        return (await self._find(head, given))[0].key_id
+
+    def welcome(self, head: Head, key_id: str) -> bool:
+        """Admit the bearer of a key that was recognised before; return whether it is still valid. Raises Refused."""
+        key = self._keys.find(key_id)
+        if key is None or not self._keys.is_good(key_id):
+            return False
+        self._welcome(head, key, key.caller)
+        return True
 
     async def _identify(self, head: Head) -> None:
         authorization = head.headers.get(b"authorization")
         if authorization is None:
             raise Refused("unauthorized", "send `Authorization: Bearer <key>`", CHALLENGE)
         scheme, _, given = authorization.partition(b" ")
-        if scheme.lower() == b"bearer":
-            given = given.strip()
-            if self._token is not None and compare_digest(given, self._token):
-                head.caller = ANYBODY
-                return
-            # An address with too many failures is still admitted with a cached key, but reads the store no more.
-            look = not self._failures.is_over(head.address, self._clock.monotonic())
-            found = await self._keys.identify(given.decode("latin-1"), look=look)
-            if found is not None:
-                self._welcome(head, *found)
-                return
-        raise self._failed(head.address)
+        if scheme.lower() != b"bearer":
+            raise self._failed(head.address)
+        given = given.strip()
+        if self._token is not None and compare_digest(given, self._token):
+            head.caller = ANYBODY
+            return
+        self._welcome(head, *await self._find(head, given))
+
+    async def _find(self, head: Head, given: bytes) -> tuple[Key, Caller]:
+        """Return the key with this text, and its caller. Raises Refused."""
+        # An address with too many failures is still admitted with a cached key, but reads the store no more.
+        look = not self._failures.is_over(head.address, self._clock.monotonic())
+        found = await self._keys.identify(given.decode("latin-1"), look=look)
+        if found is None:
+            raise self._failed(head.address)
+        return found
 
     def _welcome(self, head: Head, key: Key, caller: Caller) -> None:
         """Admit the bearer of a valid key, within its rate. Raises Refused."""

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 
-from tasker.api.auth import CHALLENGE, Gate
+from tasker.api.auth import CHALLENGE
 from tasker.api.bodies import log_body_fault
 from tasker.api.problems import CLOSE, Refused, body_too_large, cut_off, problem_reply
-from tasker.api.replies import ASGIApp, ClientGone, Head, Header, Receive, Scope, Send, send_reply
+from tasker.api.replies import ASGIApp, ClientGone, Head, Header, Receive, Reply, Scope, Send, send_reply
 from tasker.errors import RequestError
 from tasker.metrics import Metrics
 
@@ -29,9 +29,9 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _ONCE = frozenset(
     b"host authorization origin sec-fetch-site content-type content-length content-encoding transfer-encoding"
-    b" idempotency-key request-id last-event-id".split()
+    b" idempotency-key request-id last-event-id cookie".split()
 )
-_LISTS = frozenset({b"accept", b"prefer", b"if-none-match", b"traceparent"})
+_LISTS = frozenset({b"accept", b"accept-encoding", b"prefer", b"if-none-match", b"traceparent"})
 _READ = _ONCE | _LISTS
 _MAX_KNOWN_HOSTS = 64
 _REPEATED = {b"host": "bad-host", b"authorization": "unauthorized"}
@@ -51,21 +51,45 @@ class Body(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """The limits that the guards enforce. `max_body` is in bytes; bodies: the kinds besides JSON, by path."""
+    """The limits that the guards enforce. `max_body` is in bytes; bodies: the kinds besides JSON, by path.
+
+    form: the kind besides JSON of every other path, None for none.
+    """
 
     allowed_hosts: frozenset[bytes]
     max_body: int
     bodies: Mapping[str, Body] = {}
+    form: Body | None = None
+
+
+class Admission(Protocol):
+    """Identifies the caller."""
+
+    async def admit(self, path: str, head: Head) -> None:
+        """Set the caller in `head`. Raises Refused, Unavailable."""
+
+
+def show_problem(error: RequestError, scope: Scope) -> Reply:
+    """Return an error as a problem."""
+    return problem_reply(error, scope["tasker"].request_id)
 
 
 class Guard:
-    """ASGI: passes valid requests to `app`, and turns refusals and failures into problems."""
+    """ASGI: passes valid requests to `app`, and turns refusals and failures into problems, as `show` shows them."""
 
-    def __init__(self, app: ASGIApp, rules: Rules, gate: Gate, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        rules: Rules,
+        gate: Admission,
+        metrics: Metrics,
+        show: Callable[[RequestError, Scope], Reply] = show_problem,
+    ) -> None:
         self._app = app
         self._rules = rules
         self._gate = gate
         self._metrics = metrics
+        self._show = show
         self._known_hosts: set[bytes] = set()
         self._prefix = os.urandom(6).hex().encode()
         self._number = count()
@@ -81,26 +105,26 @@ class Guard:
             await self._gate.admit(scope["path"], head)
             if head.method not in SAFE_METHODS:
                 _check_origin(head.headers)
-                _check_body(head.headers, self._rules.max_body, self._rules.bodies.get(scope["path"]))
+                _check_body(head.headers, self._rules.max_body, self._rules.bodies.get(scope["path"], self._rules.form))
             await self._app(scope, receive, send)
         except RequestError as error:
             log_body_fault(error, head)
             if head.status:  # in the middle of a stream: its client reconnects, and gets the problem then
                 log.warning("stream.cut_off", request_id=head.request_id.decode(), reason=error.detail)
                 return await send({"type": "http.response.body", "body": b""})
-            await send_reply(send, head, problem_reply(error, head.request_id))
+            await send_reply(send, head, self._show(error, scope))
         except ClientGone:
             if not head.status:
                 # A client that has disconnected does not read it. One that broke off its body still does, and without a
                 # reply of ours the server would send plain text.
-                await send_reply(send, head, problem_reply(cut_off(), head.request_id))
+                await send_reply(send, head, self._show(cut_off(), scope))
             head.status = 499  # nginx's status for it
         except Exception:  # any bug: the client gets the Request-Id, the log the rest
             log.exception("request failed", request_id=head.request_id.decode(), method=head.method, path=scope["path"])
             if head.status:
                 raise
             fault = RequestError("Tasker has a fault; its log says more", name="internal")
-            await send_reply(send, head, problem_reply(fault, head.request_id))
+            await send_reply(send, head, self._show(fault, scope))
         finally:
             self._metrics.request_ended(head.operation, head.status, perf_counter() - started)
 

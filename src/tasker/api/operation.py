@@ -73,7 +73,7 @@ class Operation:
     body: a struct, or "submission" (SubmissionBody), "batch" (many of these), or "params" (of the type in the path).
     example: of the body. is_optional: the body may be left out.
     media: the media type of replies. streams: media types of a 200 that is sent event by event. page: whether a browser
-    gets an HTML page instead.
+    gets an HTML page instead. is_audited: False for what the audit log leaves out although it is no GET.
     """
 
     method: str
@@ -91,6 +91,7 @@ class Operation:
     media: str = "application/json"
     streams: tuple[str, ...] = ()
     page: bool = False
+    is_audited: bool = True
     documented: bool = True
     tag: str = ""
     name: str = ""

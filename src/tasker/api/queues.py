@@ -14,6 +14,7 @@ from tasker.api.replies import Reply, json_reply
 from tasker.clock import Clock
 from tasker.errors import NotFound
 from tasker.model import PartitionStats, queue_name_pattern
+from tasker.model.keys import ANYBODY, Caller
 from tasker.model.queues import QueueSettings, Rate
 from tasker.requests.queues import QueuePatch, read_queue_change
 from tasker.service.queues import Queues
@@ -46,7 +47,7 @@ class QueueOperations:
         own: dict[str, list[PartitionStats]] = {}
         for partition in partitions:
             own.setdefault(partition.queue, []).append(partition)
-        items = [self._view(name, own.get(name, ()), settings.get(name)) for name in names]
+        items = [self._view(call.caller, name, own.get(name, ()), settings.get(name)) for name in names]
         cursor = name_cursor(names[-1]) if len(found) > limit else None
         return page_reply(call, "/queue", wire.QueuePage(items=items, next_cursor=cursor))
 
@@ -60,7 +61,7 @@ class QueueOperations:
         call.query()
         name = _name_of(call)
         settings = (await self._queues.settings([name])).get(name)
-        return json_reply(self._view(name, await self._queues.stats(call.caller, [name]), settings))
+        return json_reply(self._view(call.caller, name, await self._queues.stats(call.caller, [name]), settings))
 
     @patch(
         "/queue/{name}",
@@ -74,15 +75,19 @@ class QueueOperations:
     async def change_queue(self, call: Call) -> Reply:
         call.query()
         name = _name_of(call)
-        settings = await self._queues.change(name, read_queue_change(await call.body()))
-        return json_reply(self._view(name, await self._queues.stats(call.caller, [name]), settings))
+        settings = await self._queues.change(call.caller, name, read_queue_change(await call.body()))
+        return json_reply(self._view(call.caller, name, await self._queues.stats(call.caller, [name]), settings))
 
-    def _view(self, name: str, partitions: Sequence[PartitionStats], settings: QueueSettings | None) -> wire.Queue:
-        return view_of(settings or QueueSettings(name=name), partitions, self._clock.now())
+    def _view(
+        self, caller: Caller, name: str, partitions: Sequence[PartitionStats], settings: QueueSettings | None
+    ) -> wire.Queue:
+        return view_of(settings or QueueSettings(name=name), partitions, self._clock.now(), caller)
 
 
-def view_of(settings: QueueSettings, partitions: Sequence[PartitionStats], now: datetime) -> wire.Queue:
-    """Return a queue as clients see it, from its own partitions."""
+def view_of(
+    settings: QueueSettings, partitions: Sequence[PartitionStats], now: datetime, caller: Caller = ANYBODY
+) -> wire.Queue:
+    """Return a queue as the caller sees it, from its own partitions."""
     oldest = min((one.oldest_due_at for one in partitions if one.oldest_due_at is not None), default=None)
     pending, running = sum(one.pending for one in partitions), sum(one.running for one in partitions)
     return show(
@@ -94,6 +99,8 @@ def view_of(settings: QueueSettings, partitions: Sequence[PartitionStats], now: 
         load=_load(settings, pending, running),
         oldest_wait=None if oldest is None else max(0.0, (now - oldest).total_seconds()),
         rate=_rate_view(settings.rate),
+        paused_at=None if settings.pause is None else settings.pause.at,
+        paused_by=show(wire.PausedBy, settings.pause) if settings.pause and caller.may("admin") else None,
     )
 
 

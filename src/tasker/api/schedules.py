@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from msgspec import UNSET, structs
+
 from tasker.api.calls import Call, Parameter, idempotency_key, text_parameter, whole
 from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, patch, post
 from tasker.api.pages import list_query, page_parameters, show_page
@@ -76,7 +78,9 @@ class ScheduleOperations:
     @get("/schedule/{schedule_id}", "Read a schedule", ok("The schedule.", wire.Schedule))
     async def get_schedule(self, call: Call) -> Reply:
         call.query()
-        return json_reply(_view(await self._schedules.get(call.caller, call.id_of("schedule_id"))))
+        schedule = await self._schedules.get(call.caller, call.id_of("schedule_id"))
+        firings = [show(wire.PastTick, one) for one in reversed(schedule.firings)]
+        return json_reply(structs.replace(_view(schedule), firings=firings))
 
     @patch(
         "/schedule/{schedule_id}",
@@ -153,6 +157,7 @@ def _view(schedule: Schedule) -> wire.Schedule:
         schedule,
         interval=None if schedule.interval is None else schedule.interval.total_seconds(),
         last_skip=None if skip is None else show(wire.SkippedTick, skip),
+        firings=UNSET,
         scopes=as_scopes(schedule.caller),
         links=links,
     )

@@ -24,6 +24,8 @@ REFRESH_KEYS_EVERY = timedelta(seconds=1)
 """How long a process may not know which keys another one has changed."""
 REFRESH_TYPES_EVERY = timedelta(seconds=2)
 """How soon a process knows the types of a worker that has started."""
+BULK_EVERY = timedelta(seconds=1)
+"""How soon a bulk action goes on that nobody works at any more."""
 KEEP_DELIVERIES = timedelta(days=7)
 """How long a delivery is kept after its end, or waits for a webhook that is paused."""
 _MINUTE = timedelta(minutes=1)
@@ -36,6 +38,8 @@ def engine_chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     return [
         Chore("secrets", _MINUTE, partial(erase_secrets, engine)),
         Chore("reap", timedelta(seconds=2), partial(reap, engine, clock, random)),
+        Chore("fold stats", timedelta(seconds=1), partial(engine.stats.fold, limit=BATCH), pause=pause),
+        Chore("prune stats", _MINUTE, partial(engine.stats.prune, limit=BATCH), pause=pause),
         Chore("deadlines", timedelta(seconds=1), partial(engine.fail_overdue, limit=BATCH)),
         Chore("sweep", timedelta(seconds=10), partial(engine.sweep, limit=BATCH)),
         Chore("prune", _MINUTE, partial(engine.prune, limit=BATCH), full=1, pause=pause),
@@ -50,6 +54,8 @@ def process_chores(engine: Engine, service: Service, *, api: bool) -> list[Chore
     is checked with fresh keys (see Budgets).
     """
     chores = [Chore("key uses", _MINUTE, service.keys.record_uses)]
+    if api or not engine.is_shared:
+        chores.append(bulk_chore(service))
     if engine.is_shared:
         chores.append(Chore("clock", timedelta(seconds=10), partial(_follow_clock, engine)))
     if engine.is_shared and api:
@@ -72,9 +78,13 @@ async def run_all(
 
     dispatch: makes the deliveries of webhooks until it is cancelled.
     """
-    of_store = [*engine_chores(engine, clock, random), Chore("audit", 10 * _MINUTE, service.audit.prune)]
+    of_store = [
+        *engine_chores(engine, clock, random),
+        Chore("audit", 10 * _MINUTE, service.audit.prune),
+        Chore("bulk receipts", 10 * _MINUTE, service.bulk.prune),
+    ]
     if engine.is_shared and not api:  # schedules are fired with every type, and webhooks have owners once keys are used
-        of_store += _lookups(service)
+        of_store += [*_lookups(service), bulk_chore(service)]
 
     async def lead() -> None:
         async with asyncio.TaskGroup() as group:
@@ -85,6 +95,14 @@ async def run_all(
     async with asyncio.TaskGroup() as group:
         group.create_task(run_chores(process_chores(engine, service, api=api)))
         group.create_task(run_with_lead(engine.lead, lead))
+
+
+def bulk_chore(service: Service) -> Chore:
+    """Return the chore that goes on with bulk actions; processes share the work, and none does a step twice.
+
+    Each process with an API runs it, not the one that leads alone: that may be of a version that knows no bulk actions.
+    """
+    return Chore("bulk", BULK_EVERY, service.bulk.run_once, full=1)
 
 
 def _lookups(service: Service) -> list[Chore]:

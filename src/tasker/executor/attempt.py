@@ -71,8 +71,11 @@ class Observer(Reporter, Protocol):
     def when_not_full(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, as soon as the observer is not full."""
 
-    def printed(self, size: int) -> bool:
-        """Count a line for the server's log against max_output; return whether it may still be logged."""
+    def printed(self, line: str, stream: str | None = None) -> bool:
+        """Count a line for the server's log against max_output; return whether it may still be logged.
+
+        stream: `stdout` or `stderr`, if it was printed there: then the task's log keeps it, too, up to a limit.
+        """
 
     def peak_memory(self, size: int) -> None:
         """Take the peak memory of the attempt's process, in bytes; called once, before the attempt ends."""

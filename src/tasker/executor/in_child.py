@@ -19,6 +19,8 @@ from tasker.rules.secrets import Scrubber
 
 SAMPLE_EVERY = 0.2
 """Seconds between checks of the memory of an attempt that has a limit."""
+_STREAMS = {"stdout": "stdout", "stderr": "stderr", "process": "stdout"}
+"""The streams of printed lines, by their source; native code and programs share one pipe for both."""
 _ALL_MEMORY = 1 << 60
 """Bytes, above what any machine has."""
 
@@ -80,8 +82,8 @@ class ChildAttempt(Attempt):
         self._child.resume()
 
     def _log_line(self, line: frames.Line) -> None:
-        if self._observer.printed(len(line.text)):
-            line = line if self._scrubber is None else replace(line, text=self._scrubber.text(line.text))
+        line = line if self._scrubber is None else replace(line, text=self._scrubber.text(line.text))
+        if self._observer.printed(line.text, _STREAMS.get(line.source)):
             log_line(line, task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
 
     def on_corrupt(self, reason: str) -> None:

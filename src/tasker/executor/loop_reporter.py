@@ -98,6 +98,10 @@ class LoopReporter(ClosableReporter):
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
         self._post(_REPORT + len(message), super().log, level, message, fields)
 
+    def printed(self, stream: str, line: str) -> None:
+        """Take a printed line; there are few enough of them that none has to wait."""
+        self._back.post(self._printed, stream, line)
+
     def usage(self, usage: Mapping[str, Any]) -> None:
         self._back.post(super().usage, usage)
 
@@ -124,6 +128,10 @@ class LoopReporter(ClosableReporter):
         dropped, self._dropped = self._dropped, 0
         if dropped:
             super().log("warning", f"{dropped:,} reports dropped: they could not be stored in time", {})
+
+    def _printed(self, stream: str, line: str) -> None:
+        if self._reporter is not None:
+            self._observer.printed(line, stream)
 
     def _deliver(self, in_flight: InFlight, size: int, report: Callable[..., None], args: tuple[Any, ...]) -> None:
         """On the service's loop: report, and free the space once it is stored, or about to be."""

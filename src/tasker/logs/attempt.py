@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import NamedTuple
 from uuid import UUID
@@ -22,6 +23,9 @@ ATTEMPT: ContextVar[LoggedAttempt] = ContextVar("tasker_logged_attempt")
 
 One variable for all: to bind each value with `structlog.contextvars` costs several times as much.
 """
+
+PRINTED: ContextVar[Callable[[str, str], None]] = ContextVar("tasker_printed")
+"""Called with the stream, `stdout` or `stderr`, and the text that code prints in this context; set as ATTEMPT is."""
 
 
 def add_attempt(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO, cast
 
+from tasker.logs.attempt import PRINTED
+
 Redact = Callable[[str], str]
 
 _active: dict[object, Redact] = {}
@@ -35,21 +37,25 @@ def redacted(text: str) -> str:
 
 
 def redact_prints() -> None:
-    """Redact what is printed outside the main thread from now on."""
-    sys.stdout = sys.__stdout__ = cast(Any, RedactingStream(sys.stdout))  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = cast(Any, RedactingStream(sys.stderr))  # type: ignore[misc]
+    """Redact what is printed outside the main thread from now on, and pass what attempts print to their logs."""
+    sys.stdout = sys.__stdout__ = cast(Any, RedactingStream(sys.stdout, "stdout"))  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = cast(Any, RedactingStream(sys.stderr, "stderr"))  # type: ignore[misc]
 
 
 class RedactingStream:
     """Replaces sys.stdout or sys.stderr of the service."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, name: str) -> None:
         self._stream = stream
+        self._name = name
 
     def write(self, text: str) -> int:
-        self._stream.write(redacted(text))
+        shown = redacted(text)
+        self._stream.write(shown)
         if "\n" in text:  # usually not a terminal: the stream would buffer what a task prints
             self._stream.flush()
+        if (take := PRINTED.get(None)) is not None:
+            take(self._name, shown)
         return len(text)
 
     def writelines(self, texts: Iterable[str]) -> None:

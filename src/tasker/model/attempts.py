@@ -70,7 +70,7 @@ class Claim(Struct, frozen=True):
 class Transition(Struct, frozen=True, kw_only=True):
     """The changes of a task at the end of an attempt; `lifecycle.decide` makes them, except for `peak_memory`.
 
-    type, owner, started_at: of the attempt, under which usage is counted.
+    type, owner, queue, started_at: of the attempt, under which usage and statistics are counted.
     """
 
     status: Status
@@ -78,6 +78,7 @@ class Transition(Struct, frozen=True, kw_only=True):
     at: datetime
     type: str
     owner: str
+    queue: str
     started_at: datetime
     tries: int
     crashes: int

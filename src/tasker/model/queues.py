@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType, structs
@@ -47,11 +47,19 @@ class Slot(NamedTuple):
     key: str
 
 
+class Pause(Struct, frozen=True, kw_only=True):
+    """When a queue was paused, and by whom. key: the name of the key; None without one."""
+
+    at: datetime
+    owner: str = ""
+    key: str | None = None
+
+
 class QueueSettings(Struct, frozen=True, kw_only=True):
     """The settings of a queue; None is no limit.
 
     concurrency: attempts that may run at a time. concurrency_per_key: the same for one owner's tasks with the same
-    `concurrency_key`; with `shared_keys`, for those of all owners together.
+    `concurrency_key`; with `shared_keys`, for those of all owners together. pause: about `paused`, None if unknown.
     """
 
     name: str
@@ -60,6 +68,7 @@ class QueueSettings(Struct, frozen=True, kw_only=True):
     concurrency_per_key: int | None = None
     rate: Rate | None = None
     shared_keys: bool = False
+    pause: Pause | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -76,18 +85,23 @@ class QueueSettings(Struct, frozen=True, kw_only=True):
 
 
 class QueueChange(Struct, frozen=True, kw_only=True):
-    """A change of a queue's settings; UNSET fields stay as they are."""
+    """A change of a queue's settings; UNSET fields stay as they are. by: who makes it, to note with a pause."""
 
     paused: bool | UnsetType = UNSET
     concurrency: int | UnsetType | None = UNSET
     concurrency_per_key: int | UnsetType | None = UNSET
     rate: Rate | UnsetType | None = UNSET
     shared_keys: bool | UnsetType = UNSET
+    by: Pause | None = None
 
     def apply(self, settings: QueueSettings) -> QueueSettings:
-        """Return the changed settings."""
+        """Return the changed settings; a queue that is paused already stays paused by who did it first."""
         given = {name: value for name, value in structs.asdict(self).items() if value is not UNSET}
-        return structs.replace(settings, **given)
+        by = given.pop("by")
+        after = structs.replace(settings, **given)
+        if after.paused == settings.paused:
+            return after
+        return structs.replace(after, pause=by if after.paused else None)
 
 
 MOST_BEFORE = 1001

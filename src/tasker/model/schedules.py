@@ -21,6 +21,8 @@ MOST_MISSED = 100
 """Limit of the missed ticks, the latest ones, that the rule `all` submits later."""
 KEEP_RECENT = 100
 """How many of a schedule's latest tasks the rules for overlaps consider."""
+KEEP_FIRINGS = 20
+"""How many of a schedule's latest ticks it remembers."""
 
 
 class Skip(Struct, frozen=True, kw_only=True):
@@ -31,12 +33,27 @@ class Skip(Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class PastTick(Struct, frozen=True, kw_only=True):
+    """What became of a tick, handled at `fired_at`: it submitted the task `task_id`, or was skipped.
+
+    skipped: None if it submitted. missed: nothing fired it in time. overlap: an earlier task was still open, or a later
+    tick replaced it. limit_reached: its owner has open tasks in too many queues. refused: `detail` says why.
+    """
+
+    tick: datetime
+    fired_at: datetime
+    task_id: UUID | None = None
+    skipped: Literal["missed", "overlap", "limit_reached", "refused"] | None = None
+    detail: str = ""
+
+
 class Schedule(Struct, frozen=True, kw_only=True):
     """A rule, `cron` in `time_zone` or `interval`, and the submission `task` (JSON text) to make at its ticks.
 
     type: of `task`. anchor: the time from which an interval's ticks are counted. version: grows with each change.
     next_fire_at: the next tick; None while paused, and after the last. last_fired_at: the latest tick that submitted a
-    task, `last_task_id`. recent: the latest tasks, including all that may be open. scopes: of the key that created the
+    task, `last_task_id`. recent: the latest tasks, including all that may be open. firings: the latest ticks, oldest
+    first, with what became of them. scopes: of the key that created the
     schedule, or last changed what it submits; its tasks are submitted with these.
     """
 
@@ -61,6 +78,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
     last_task_id: UUID | None = None
     last_skip: Skip | None = None
     recent: tuple[UUID, ...] = ()
+    firings: tuple[PastTick, ...] = ()
     scopes: tuple[Scope, ...] = ("submit",)
     task: Raw
 
@@ -84,13 +102,16 @@ class Due(Struct, frozen=True, kw_only=True):
 class Firing(Struct, frozen=True, kw_only=True):
     """What to do at a tick: submit a draft for each due tick, the oldest first.
 
-    schedule: must be unchanged in the store. next_fire_at: its next tick afterwards. skip: why a tick has no draft.
+    schedule: must be unchanged in the store. now: the store's time. next_fire_at: its next tick afterwards. skip: why
+    the latest of the ticks without a draft has none. past: those ticks, as the schedule is to remember them.
     """
 
     schedule: Schedule
+    now: datetime
     drafts: tuple[Draft, ...]
     next_fire_at: datetime | None
     skip: Skip | None = None
+    past: tuple[PastTick, ...] = ()
 
 
 class Fired(Struct, frozen=True, kw_only=True):

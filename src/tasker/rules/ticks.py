@@ -19,7 +19,16 @@ from cronsim import CronSim, CronSimError
 from msgspec import structs
 
 from tasker.model import Draft, Extra
-from tasker.model.schedules import KEEP_RECENT, MISSED_AFTER, MOST_MISSED, Firing, Schedule, Skip
+from tasker.model.schedules import (
+    KEEP_FIRINGS,
+    KEEP_RECENT,
+    MISSED_AFTER,
+    MOST_MISSED,
+    Firing,
+    PastTick,
+    Schedule,
+    Skip,
+)
 
 MAX_CRON = 200
 """Longest cron rule, in characters."""
@@ -209,17 +218,22 @@ def set_right(schedule: Schedule, now: datetime) -> Schedule:
         version=schedule.version + 1,
         last_fired_at=None if fired_ahead else schedule.last_fired_at,
         last_skip=None if skipped_ahead else skip,
+        firings=tuple(one for one in schedule.firings if one.tick <= latest),
         anchor=now if made_ahead else schedule.anchor,
     )
     return structs.replace(after, next_fire_at=resumed_at(after, now))
 
 
 class Plan(NamedTuple):
-    """The ticks to submit tasks for, oldest first, the next tick after them, and why the latest other was skipped."""
+    """The ticks to submit tasks for, oldest first, the next tick after them, and why the latest other was skipped.
+
+    missed: the latest ticks that no task is submitted for, oldest first.
+    """
 
     ticks: list[datetime]
     next_fire_at: datetime | None
     skip: Skip | None
+    missed: list[datetime] = []
 
 
 def plan(schedule: Schedule, now: datetime) -> Plan:
@@ -233,9 +247,9 @@ def plan(schedule: Schedule, now: datetime) -> Plan:
         return Plan(due, following, None)
     is_missed = now - due[-1] >= MISSED_AFTER
     if schedule.missed == "skip" and is_missed:
-        return Plan([], following, Skip(tick=due[-1], reason="missed"))
+        return Plan([], following, Skip(tick=due[-1], reason="missed"), due)
     skip = Skip(tick=due[-2], reason="missed") if schedule.missed == "skip" and len(due) > 1 else None
-    return Plan(due[-1:], following, skip)
+    return Plan(due[-1:], following, skip, due[:-1])
 
 
 def _latest_due(schedule: Schedule, now: datetime) -> list[datetime]:
@@ -276,9 +290,13 @@ def resolve(firing: Firing, open_tasks: Collection[UUID]) -> Resolution:
 
 
 def settle(
-    firing: Firing, resolution: Resolution, open_tasks: Collection[UUID], submitted: Sequence[Draft]
+    firing: Firing,
+    resolution: Resolution,
+    open_tasks: Collection[UUID],
+    submitted: Sequence[Draft],
+    refused: Sequence[PastTick] = (),
 ) -> Schedule:
-    """Return the schedule after a firing that `submitted` these of its drafts."""
+    """Return the schedule after a firing that `submitted` these of its drafts, while others were `refused`."""
     before = firing.schedule
     last = max((tick_of(draft) for draft in submitted), default=before.last_fired_at)
     kept = before.recent if before.overlap == "allow" else tuple(open_tasks)
@@ -290,7 +308,22 @@ def settle(
         last_skip=resolution.skip or before.last_skip,
         last_task_id=submitted[-1].task_id if submitted else before.last_task_id,
         recent=with_recent(kept, *(draft.task_id for draft in submitted)),
+        firings=(*before.firings, *_past(firing, submitted, refused))[-KEEP_FIRINGS:],
     )
+
+
+def _past(firing: Firing, submitted: Sequence[Draft], refused: Sequence[PastTick]) -> list[PastTick]:
+    """Return what became of the ticks of a firing, oldest first."""
+    tasks = {draft.task_id for draft in submitted}
+    others = {one.tick: one for one in refused}
+    past = list(firing.past)
+    for draft in firing.drafts:
+        tick = tick_of(draft)
+        if draft.task_id in tasks:
+            past.append(PastTick(tick=tick, fired_at=firing.now, task_id=draft.task_id))
+        else:
+            past.append(others.get(tick) or PastTick(tick=tick, fired_at=firing.now, skipped="overlap"))
+    return sorted(past, key=lambda one: one.tick)
 
 
 def with_recent(recent: Collection[UUID], *task_ids: UUID) -> tuple[UUID, ...]:

@@ -1,7 +1,7 @@
 """The use cases, by subject. They know no HTTP and no SQL."""
 
 from tasker.service.batches import Accepted, Batch, Batches, Wanted
-from tasker.service.bulk import Acted
+from tasker.service.bulk import Selection
 from tasker.service.readiness import Readiness
 from tasker.service.schedules import Schedules
 from tasker.service.service import Service
@@ -9,11 +9,11 @@ from tasker.service.submitting import Submitted
 
 __all__ = [
     "Accepted",
-    "Acted",
     "Batch",
     "Batches",
     "Readiness",
     "Schedules",
+    "Selection",
     "Service",
     "Submitted",
     "Wanted",

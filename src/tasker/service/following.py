@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -93,7 +93,7 @@ class Following:
     async def _events(self, task_id: UUID, after: int) -> list[Event]:
         return await self._engine.find_events(task_id, after=after, limit=EVENTS_AT_ONCE)
 
-    async def follow(self, caller: Caller, task_id: UUID, *, after: int = 0) -> AsyncIterator[list[Event]]:
+    async def follow(self, caller: Caller, task_id: UUID, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
         """Yield the events of a task with a sequence above `after` as they come, until it ends or the service stops.
 
         Nothing is read ahead of a slow reader. While nothing happens, an empty list comes every HEARTBEAT seconds. The

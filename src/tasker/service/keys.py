@@ -166,6 +166,10 @@ class Keys:
                 await self.refresh()
                 self._done = self._begun
 
+    async def page_secret(self) -> bytes:
+        """Return the secret for the cookies and forms of pages, the same in every process. Raises Unavailable."""
+        return hmac.digest(await self._store.cursor_secret(), b"tasker pages", "sha256")
+
     async def record_uses(self) -> int:
         """Store when keys were last used; return how many."""
         uses, self._uses = self._uses, {}

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from msgspec import structs
+
+from tasker.clock import Clock
 from tasker.engines.protocol import Engine
 from tasker.model import PartitionStats
 from tasker.model.keys import ANYBODY, Caller
-from tasker.model.queues import QueueChange, QueueSettings
+from tasker.model.queues import Pause, QueueChange, QueueSettings, QueueState
 from tasker.service.admission import DEFAULT_LIMIT
+from tasker.service.keys import Keys
 
 
 class Load(NamedTuple):
@@ -28,9 +32,11 @@ class Load(NamedTuple):
 class Queues:
     """The queues of one store. limit: how many queues may have settings."""
 
-    def __init__(self, engine: Engine, load: Load, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, engine: Engine, load: Load, keys: Keys, clock: Clock, limit: int = DEFAULT_LIMIT) -> None:
         self._engine = engine
         self._load = load
+        self._keys = keys
+        self._clock = clock
         self._limit = limit
 
     def shows_load(self, caller: Caller) -> bool:
@@ -39,11 +45,15 @@ class Queues:
 
     async def stats(self, caller: Caller = ANYBODY, names: Collection[str] | None = None) -> list[PartitionStats]:
         """Return the open tasks that are counted for the caller, by queue and type; of these queues only, if given."""
-        return await self._engine.stats(self._load.of(caller), queues=names)
+        return await self._engine.stats.open_counts(self._load.of(caller), queues=names)
 
     async def settings(self, names: Collection[str] | None = None) -> dict[str, QueueSettings]:
         """Return the settings of the queues that have any, by name; of these queues only, if given."""
-        return {state.settings.name: state.settings for state in await self._engine.queues.find_all(names)}
+        return {name: state.settings for name, state in (await self.states(names)).items()}
+
+    async def states(self, names: Collection[str] | None = None) -> dict[str, QueueState]:
+        """Return the queues that have settings, by name, with the use of all owners: see `shows_load`."""
+        return {state.settings.name: state for state in await self._engine.queues.find_all(names)}
 
     async def find_names(self, caller: Caller, *, after: str | None, limit: int) -> list[str]:
         """Return the first queues after a name that have settings, or open tasks that are counted for the caller."""
@@ -53,9 +63,12 @@ class Queues:
         names = {*await self._engine.queues.find_open(owner), *await self.settings()}
         return sorted(name for name in names if after is None or name > after)[:limit]
 
-    async def change(self, name: str, change: QueueChange) -> QueueSettings:
-        """Change a queue's settings for all workers from now on; return them.
+    async def change(self, caller: Caller, name: str, change: QueueChange) -> QueueSettings:
+        """Change a queue's settings for all workers from now on; return them. A pause notes who made it.
 
         Raises Conflict (too many queues have settings).
         """
+        key = None if caller.key_id is None else self._keys.find(caller.key_id)
+        by = Pause(at=self._clock.now(), owner=caller.owner, key=None if key is None else key.name)
+        change = structs.replace(change, by=by)
         return await self._engine.queues.change(name, change, most=self._limit)

@@ -19,7 +19,7 @@ from tasker.engines.protocol import Engine
 from tasker.errors import Fault, Forbidden, Invalid, NotFound, RequestError, Unavailable
 from tasker.model import new_task_id
 from tasker.model.keys import Caller, Scope, as_scopes
-from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
+from tasker.model.schedules import KEEP_FIRINGS, Fired, Firing, PastTick, Schedule, SchedulePage, Skip
 from tasker.requests.schedules import FIELDS, MIN_INTERVAL, merge
 from tasker.requests.submissions import Submission
 from tasker.rules.ticks import for_tick, plan, resumed_at, set_right, ticks
@@ -324,6 +324,7 @@ class Schedules:
     def _firing(self, schedule: Schedule, now: datetime, read: tuple[TaskType, Submission] | RequestError) -> Firing:
         planned = plan(schedule, now)
         drafts, skip = [], planned.skip
+        past = [PastTick(tick=tick, fired_at=now, skipped="missed") for tick in planned.missed]
         for tick in planned.ticks:
             try:
                 if isinstance(read, RequestError):
@@ -333,7 +334,15 @@ class Schedules:
                 drafts.append(for_tick(draft, schedule, tick))
             except RequestError as error:  # the task type has changed, or the schedule's creator lacks a right
                 skip = Skip(tick=tick, reason="refused", detail=error.detail)
-        return Firing(schedule=schedule, drafts=tuple(drafts), next_fire_at=planned.next_fire_at, skip=skip)
+                past.append(PastTick(tick=tick, fired_at=now, skipped="refused", detail=error.detail))
+        return Firing(
+            schedule=schedule,
+            now=now,
+            drafts=tuple(drafts),
+            next_fire_at=planned.next_fire_at,
+            skip=skip,
+            past=tuple(past[-KEEP_FIRINGS:]),
+        )
 
 
 async def _first_ticks(schedule: Schedule, after: datetime, count: int) -> list[datetime]:

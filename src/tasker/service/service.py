@@ -16,6 +16,7 @@ from tasker.service.batches import Batches
 from tasker.service.budgets import Budgets
 from tasker.service.bulk import Bulk
 from tasker.service.cursors import Cursors
+from tasker.service.failures import FailureService
 from tasker.service.feed import Feed
 from tasker.service.following import Following
 from tasker.service.hub import Hub
@@ -23,6 +24,7 @@ from tasker.service.keys import Keys
 from tasker.service.queues import Load, Queues
 from tasker.service.readiness import Health, ReadinessCheck, StoreCheck
 from tasker.service.reading import Reading
+from tasker.service.stats import StatsService
 from tasker.service.submitting import Submissions
 from tasker.service.tasks import Tasks
 from tasker.service.types import Types
@@ -67,10 +69,12 @@ class Service:
         self.registry = registry
         self.audit = Audit(engine.audit, cursors)
         self.keys = Keys(engine.keys, clock, is_shared=is_shared)
-        self.queues = Queues(engine, load, max_queues)
+        self.queues = Queues(engine, load, self.keys, clock, max_queues)
         self.workers = Workers(engine.workers)
         self.types = Types(engine.workers, registry, clock)
         self.usage = UsageService(engine.usage, clock)
+        self.stats = StatsService(engine.stats, clock)
+        self.failures = FailureService(engine.failures, clock, cursors)
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine.webhooks, clock, cursors)
         self.feed = Feed(engine.journal, hub, cursors, is_shared=is_shared)
@@ -89,7 +93,7 @@ class Service:
         )
         self.tasks = Tasks(engine, registry, cursors, open_queues)
         self.following = Following(engine, self.tasks, hub)
-        self.bulk = Bulk(engine.control, clock, cursors, open_queues)
+        self.bulk = Bulk(engine, clock, cursors, open_queues)
         self.submissions = Submissions(
             engine,
             clock,

@@ -1,4 +1,4 @@
-"""Replies about many tasks: a batch of submissions, an action on all tasks of a filter."""
+"""Replies about a batch of submissions."""
 
 from __future__ import annotations
 
@@ -35,17 +35,3 @@ class BatchReply(BatchSummary, frozen=True, kw_only=True):
     """An item for each submission, in order, and how many were accepted (or found valid) and refused."""
 
     items: list[BatchItem]
-
-
-class BulkReply(Struct, frozen=True, kw_only=True):
-    """How many tasks matched, how many were changed, and how many had changed meanwhile.
-
-    `matched` is null with a cursor, or if there were too many to count in time; of a dry run it is what this call has
-    counted. `next_cursor`: there is more to do or to count, so send the same request with this `cursor`; null at the
-    end.
-    """
-
-    matched: int | None
-    done: int
-    skipped: int
-    next_cursor: str | None

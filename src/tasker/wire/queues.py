@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from tasker.wire.shapes import Moment
+
 
 class Rate(Struct, frozen=True, kw_only=True):
     """At most `limit` units of weight start in each `per` seconds, evenly; `burst` may start at once after a pause."""
@@ -11,6 +13,13 @@ class Rate(Struct, frozen=True, kw_only=True):
     limit: int
     per: float
     burst: int
+
+
+class PausedBy(Struct, frozen=True, kw_only=True):
+    """Who paused a queue: the owner, and the name of the key; null without one."""
+
+    owner: str
+    key: str | None
 
 
 class Queue(Struct, frozen=True, kw_only=True):
@@ -21,7 +30,8 @@ class Queue(Struct, frozen=True, kw_only=True):
     `load`: tasks that need a worker now, pending and running together as far as pause and `concurrency` let them;
     autoscalers go by it. `oldest_wait`: seconds that the longest-waiting due task has waited, null without one.
     `concurrency`, `concurrency_per_key` and `rate` are null where there is no such limit. `shared_keys`: whether owners
-    share their concurrency keys.
+    share their concurrency keys. `paused_at`: when it was paused, `paused_by`: by whom, which only an admin sees; null
+    if unknown, or if it is not paused.
     """
 
     name: str
@@ -35,6 +45,8 @@ class Queue(Struct, frozen=True, kw_only=True):
     concurrency_per_key: int | None = None
     rate: Rate | None = None
     shared_keys: bool = False
+    paused_at: Moment | None = None
+    paused_by: PausedBy | None = None
 
 
 class QueuePage(Struct, frozen=True, kw_only=True):

@@ -9,9 +9,10 @@ from msgspec import UNSET, Struct, UnsetType
 
 from tasker.model.keys import Scope
 from tasker.model.schedules import Missed, Overlap
-from tasker.wire.shapes import Always, Moment, choices, like
+from tasker.wire.shapes import Always, Moment, Sometimes, choices, like
 
 SkipReason = Literal["missed", "overlap", "refused"]
+PastSkip = Literal["missed", "overlap", "limit_reached", "refused"]
 Submission = Annotated[dict[str, Any], like("Submission")]
 
 
@@ -23,12 +24,27 @@ class SkippedTick(Struct, frozen=True, kw_only=True):
     detail: Always[str] = ""
 
 
+class PastTick(Struct, frozen=True, kw_only=True):
+    """What became of a tick, handled at `fired_at`: it submitted the task `task_id`, or it was `skipped`.
+
+    skipped: null, or why. `missed`: nothing fired it in time. `overlap`: an earlier task was open, or a later tick
+    replaced it. `limit_reached`: its owner has open tasks in too many queues. `refused`: `detail` says why.
+    """
+
+    tick: Moment
+    fired_at: Moment
+    task_id: UUID | None = None
+    skipped: Annotated[str, choices(PastSkip)] | None = None
+    detail: Always[str] = ""
+
+
 class Schedule(Struct, frozen=True, kw_only=True):
     """A rule that submits `task` at each of its ticks. `interval` is in seconds.
 
     next_fire_at: its next tick, null while it is paused and after its last one. last_fired_at: the latest tick that
-    submitted a task, `last_task_id` (or that of a trigger since). last_skip: the latest tick that did not. scopes: what
-    it may do: the scopes of the key that made it or last set `task` or `overlap`.
+    submitted a task, `last_task_id` (or that of a trigger since). last_skip: the latest tick that did not. firings: the
+    last 20 ticks, newest first; only when it is read by itself. scopes: what it may do: the scopes of the key that made
+    it or last set `task` or `overlap`.
 
     A key without the scope `read` gets a ScheduleReceipt instead.
     """
@@ -50,6 +66,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
     last_fired_at: Always[Moment | None] = None
     last_task_id: Always[UUID | None] = None
     last_skip: Always[SkippedTick | None] = None
+    firings: Sometimes[list[PastTick]] | UnsetType = UNSET
     scopes: Always[list[Annotated[str, choices(Scope)]]] = []
     created_at: Always[Moment] | None = None
     updated_at: Always[Moment] | None = None

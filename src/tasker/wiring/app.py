@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from tasker.api.app import build_app, build_probes
+from tasker.api.app import build_app, build_probes, make_gate
 from tasker.api.replies import ASGIApp
 from tasker.builtin import builtin_registry
 from tasker.builtin.gpt.task import Gpt
@@ -32,6 +32,7 @@ from tasker.service.hub import Hub
 from tasker.service.keys import Keys
 from tasker.service.readiness import Health
 from tasker.tasktypes.registry import Registry, load, load_entry_points
+from tasker.web.app import build_web, mount
 from tasker.wiring.parts import make_service, open_dispatcher, open_worker
 from tasker.wiring.server import listening, raise_file_limit, settle_memory
 from tasker.wiring.shutdown import FORCED, Shutdown
@@ -169,7 +170,9 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         await service.keys.refresh()
         await service.types.refresh()
         stack.push_async_callback(_record_uses, service.keys)
-        asgi = (build_app if api else build_probes)(service, settings, metrics, clock)
+        asgi = (
+            _make_faces(service, settings, metrics, clock) if api else build_probes(service, settings, metrics, clock)
+        )
         app = App(settings=settings, registry=registry, engine=engine, service=service, worker=worker, asgi=asgi)
         stack.push_async_callback(app.drain)
         dispatcher = await stack.enter_async_context(
@@ -181,6 +184,13 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
             await service.types.publish()
             await worker.start()
         yield app
+
+
+def _make_faces(service: Service, settings: Settings, metrics: Metrics, clock: Clock) -> ASGIApp:
+    """Return the API and the pages over it."""
+    gate = make_gate(service, settings, clock)
+    api = build_app(service, settings, metrics, clock, gate=gate)
+    return mount(api, build_web(service, settings, metrics, clock, gate))
 
 
 async def serve(settings: Settings, bound: socket.socket, *, started: Callable[[App], Awaitable[None]]) -> int:

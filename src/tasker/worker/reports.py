@@ -12,6 +12,7 @@ import structlog
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
+from tasker.executor.loop_prints import MAX_LINE, MAX_LINES
 from tasker.model import Lease, NewEvent, Progress, Report
 from tasker.model.usage import SUMMED, added, read_usage
 
@@ -25,6 +26,10 @@ MAX_HELD = 512 * 1024
 """Limit of an attempt's report bytes that wait to be stored; at more, its function has to wait."""
 MAX_USAGE = 64 * 1024
 """Bytes that the usage of a task may take as JSON."""
+MAX_PRINTED = 256 * 1024
+"""How many characters of what an attempt prints are kept in its task's log, of MAX_LINES lines at most."""
+_NO_MORE_PRINTS = f"printed lines beyond {MAX_LINES:,} or {MAX_PRINTED // 1024} KiB are only in the service's log"
+_LEVELS = {"stdout": "info", "stderr": "warning"}
 _OVERHEAD = 64
 """Bytes of memory that each report takes besides its text."""
 
@@ -87,6 +92,8 @@ class ReportBuffer:
         self._is_finished = False
         self._reported = 0
         self._held = 0
+        self._lines_left = MAX_LINES
+        self._characters_left = MAX_PRINTED
         self._waiting: list[Callable[[], None]] = []
         self.scrub: Callable[[Report], Report] | None = None
         self.lost = False
@@ -124,8 +131,26 @@ class ReportBuffer:
         if self._count(len(data)):
             self._add_log(data)
 
-    def printed(self, size: int) -> bool:
-        return self._count(size)
+    def printed(self, line: str, stream: str | None = None) -> bool:
+        if not self._count(len(line)):
+            return False
+        if stream is not None and line and self._lines_left >= 0:
+            self._keep_printed(line, stream)
+        return True
+
+    def _keep_printed(self, line: str, stream: str) -> None:
+        """Add a printed line to the task's log, or once that it takes no more of them."""
+        line = line if len(line) <= MAX_LINE else line[:MAX_LINE] + "..."
+        self._lines_left -= 1
+        self._characters_left -= len(line)
+        if self._lines_left >= 0 and self._characters_left >= 0:
+            self._add_line(_LEVELS[stream], line, stream=stream)
+        else:
+            self._lines_left = -1
+            self._add_line("warning", _NO_MORE_PRINTS)
+
+    def _add_line(self, level: str, message: str, **fields: Any) -> None:
+        self._add_log(_encode({"level": level, "message": message, "fields": fields}))
 
     def usage(self, usage: Mapping[str, Any]) -> None:
         merged = {**self._usage, **usage}
@@ -157,7 +182,7 @@ class ReportBuffer:
             return True
         self.is_cut_off = True
         message = f"output cut off at {self.max_output:,} bytes: TASKER_MAX_OUTPUT; the task goes on"
-        self._add_log(_encode({"level": "warning", "message": message, "fields": {}}))
+        self._add_line("warning", message)
         _log.warning(
             "task.output_cut_off", task_id=str(self._lease.task_id), attempt=self._lease.attempt, detail=message
         )

@@ -44,7 +44,7 @@ async def run_tasks(engine: PostgresEngine, count: int) -> None:
     """Submit tasks in two transactions, run them to their end, and read beside it, on all connections of the pool."""
     now = engine.clock.now()
     drafts = [make_draft(now) for _ in range(count)]
-    await asyncio.gather(*(engine.submit([one]) for one in drafts), *(engine.stats() for _ in range(8)))
+    await asyncio.gather(*(engine.submit([one]) for one in drafts), *(engine.stats.open_counts() for _ in range(8)))
     request = ClaimRequest("here", [drafts[0].type], count, timedelta(minutes=1))
     claims = await engine.claim(request, wait_for=AT_ONCE)
     assert len(claims) == count

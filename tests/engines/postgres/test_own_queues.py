@@ -19,7 +19,7 @@ COPY = """
 INSERT INTO task (task_id, queue, owner, type, status, reason, priority, created_at, due_at, lined, max_attempts,
                   policy, params)
 SELECT pg_catalog.gen_random_uuid(), 'q' || number % {queues}, $1, type, status, reason, priority, created_at, due_at,
-       false, max_attempts, policy, params
+       true, max_attempts, policy, params
 FROM task, pg_catalog.generate_series(1, $2) AS number WHERE owner = 'model'
 """
 
@@ -49,8 +49,8 @@ def rows_seen(plan: dict[str, Any]) -> Iterator[float]:
         ("open_queues_of", "text", "'ada'"),
         ("open_queues_of", "text", "'nobody'"),
         ("open_queues_of_nobody", "", ""),
-        ("own_pending_by_partition", "text", "'eve'"),
-        ("own_pending_by_queues", "text, text[]", "'eve', '{q1,q2}'"),
+        ("own_open_counts", "text[], text", "NULL, 'eve'"),
+        ("own_open_counts", "text[], text", "'{q1,q2}', 'eve'"),
         ("own_before", "text, text, int, timestamptz, bigint, bigint", "'eve', 'q1', 0, '2030-01-01', 99999999, 1000"),
     ],
 )

@@ -75,7 +75,7 @@ async def test_tasks_run_and_wake_others_through_a_pooler(another: Open) -> None
     api.watch(lambda changes: heard.set() if any(one.status.is_terminal for one in changes) else None)
     drafts = [make_draft(api.clock.now(), is_awaited=True) for _ in range(40)]
     async with asyncio.timeout(20):
-        await asyncio.gather(*(api.submit([draft]) for draft in drafts), *(api.stats() for _ in range(40)))
+        await asyncio.gather(*(api.submit([draft]) for draft in drafts), *(api.stats.open_counts() for _ in range(40)))
         left = len(drafts)
         claims = await waiting
         while claims:
@@ -124,7 +124,7 @@ async def test_a_read_that_fails_gives_its_session_back(another: Open) -> None:
         with pytest.raises(asyncpg.UndefinedTableError):
             await engine._connections.look(lambda connection: connection.fetch("SELECT FROM no_such_table"))
     async with asyncio.timeout(5):
-        await asyncio.gather(*(engine.stats() for _ in range(10)))
+        await asyncio.gather(*(engine.stats.open_counts() for _ in range(10)))
 
 
 async def test_statements_that_a_migration_has_changed_are_prepared_no_more(another: Open) -> None:
@@ -152,7 +152,7 @@ async def test_a_pooler_that_dies_and_comes_back_loses_nothing(another: Open, po
     await engine.submit([before])
     pooler.kill()
     with pytest.raises(Unavailable):
-        await engine.stats()
+        await engine.stats.open_counts()
     during = asyncio.create_task(engine.submit([draft := make_draft(engine.clock.now())]))
     await asyncio.sleep(0.2)  # it tries again meanwhile
     pooler.start()

@@ -10,6 +10,7 @@ from typing import Any
 
 import apsw
 import pytest
+from tests.contract.bulk import act
 
 from tasker.engines.sqlite import SqliteEngine, open_sqlite, retention
 from tasker.model import NewEvent, Report
@@ -93,7 +94,7 @@ async def test_keys_take_a_step_of_their_own(driver: Driver, monkeypatch: pytest
     now, keys = driver.clock.now(), retention._KEYS_AT_ONCE + 20
     drafts = [make_draft(now, retention=HOUR, idempotency=make_key(now, str(number))) for number in range(keys)]
     await driver.engine.submit(drafts)
-    await driver.engine.control.act("cancel", [draft.task_id for draft in drafts])
+    await act(driver.engine, "cancel", [draft.task_id for draft in drafts])
     driver.clock.advance(24 * HOUR)  # type: ignore[attr-defined]
     assert [await driver.engine.prune(limit=500) for _ in range(4)] == [keys - 20, 20, keys, 0]
 

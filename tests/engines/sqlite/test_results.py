@@ -13,6 +13,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from tests.contract.bulk import act
 
 from tasker.archive import files as archive
 from tasker.engines.sqlite import SqliteEngine, open_sqlite
@@ -84,7 +85,7 @@ async def test_a_file_is_removed_with_its_task(driver: Driver, path: Path, how: 
     if how == "delete":
         await driver.engine.delete(claim.task_id)
     elif how == "bulk":
-        assert await driver.engine.control.act("delete", [claim.task_id]) == 1
+        assert await act(driver.engine, "delete", [claim.task_id]) == 1
     else:
         driver.clock.advance(HOUR)  # type: ignore[attr-defined]
         assert await driver.engine.prune(limit=10) == 1

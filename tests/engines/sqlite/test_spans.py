@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import apsw
+from tests.contract.bulk import act
 
 from tasker.clock import to_micros
 from tasker.engines.shared.looks import BLOCK
@@ -55,8 +56,8 @@ async def test_spans_of_erased_tasks_are_forgotten(tmp_path: Path) -> None:
     async with open_sqlite(path, clock) as engine:
         await store(engine, 0, 2 * BLOCK)
         cancelled = [task.task_id for task in (await engine.find_many(TaskFilter(), limit=2 * BLOCK)).items[10:]]
-        await engine.control.act("cancel", cancelled)
-        await engine.control.act("delete", cancelled)
+        await act(engine, "cancel", cancelled)
+        await act(engine, "delete", cancelled)
         await store(engine, 2 * BLOCK, BLOCK)
         assert [block for block, _, _ in spans(path)] == [1, 2, 3]
 
@@ -69,7 +70,7 @@ async def test_tasks_of_an_older_version_are_found_by_time_and_queue(tmp_path: P
     connection.execute("DROP TABLE task_span; DROP INDEX task_queue; PRAGMA user_version = 21").fetchall()
     connection.close()
     async with open_sqlite(path, clock) as engine:
-        before = TaskFilter(created_before=BEGIN + 600 * SECOND, queue="q")
+        before = TaskFilter(created_before=BEGIN + 600 * SECOND, queues=("q",))
         page = await engine.find_many(before, limit=2)
         assert [task.created_at for task in page.items] == [BEGIN + 599 * SECOND, BEGIN + 598 * SECOND]
         assert "0023" in engine.migrated

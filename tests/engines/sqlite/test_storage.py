@@ -175,7 +175,7 @@ async def live():
         await engine.find_attempts(task_id)
         await engine.find_events(task_id)
         await engine.find_expired(limit=10)
-        await engine.stats()
+        await engine.stats.open_counts()
         await engine.check()
         await engine.prune(limit=10)
         await engine.delete(task_id)

@@ -1,8 +1,7 @@
-"""What clients change about tasks: cancel, retry, delete; one task or many."""
+"""What clients change about tasks: cancel, retry, delete. Tasks of a filter: count and choose them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,11 +18,9 @@ from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import reopened
 from tasker.engines.shared.refusals import cannot, dependency_not_completed, not_settled
 from tasker.engines.shared.values import read_extra
-from tasker.errors import Conflict, Expired, NotFound
+from tasker.errors import Expired, NotFound
 from tasker.model import Change, Draft, Status, Task, TaskFilter
-from tasker.model.control import Action, Chosen, Counted
-
-Act = Callable[[Transaction, UUID], Awaitable[Any]]
+from tasker.model.control import Chosen, Counted
 
 
 class TaskChanges(OnTasks):
@@ -73,6 +70,7 @@ class TaskChanges(OnTasks):
         await insert_events(tx, self._queries, [(row["seq"], entry) for entry in entries])
         tx.journal.append(logged(task_id, entries[-1:]))
         await tx.execute(self._queries["retry_task"], row["seq"], entries[-1].sequence)
+        await tx.execute(self._queries["forget_failure"], row["seq"])
         if waits_for:
             await self._ties.wait_for(tx, row["seq"], waits_for)
         await self._jobs.promote(tx)
@@ -108,13 +106,12 @@ class TaskChanges(OnTasks):
 
 
 class PostgresControl:
-    """The Control of the distributed engine: actions on many tasks."""
+    """The Control of the distributed engine."""
 
-    def __init__(self, connections: Connections, queries: dict[str, str], lists: Lists, changes: TaskChanges) -> None:
+    def __init__(self, connections: Connections, queries: dict[str, str], lists: Lists) -> None:
         self._connections = connections
         self._queries = queries
         self._lists = lists
-        self._acts: dict[Action, Act] = {"cancel": changes.cancel, "retry": changes.retry, "delete": changes.delete}
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
         row = await self._connections.read(
@@ -127,29 +124,3 @@ class PostgresControl:
 
     async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
         return await self._connections.read(lambda connection: self._lists.choose(connection, where, limit, cursor))
-
-    async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
-        act = self._acts[action]
-
-        async def act_on_free(tx: Transaction) -> tuple[int, set[UUID]]:
-            rows = await tx.fetch(self._queries["lock_free"], task_ids)
-            done = [await _done(act(tx, row["task_id"])) for row in rows]
-            return sum(done), {row["task_id"] for row in rows}
-
-        async def one(task_id: UUID) -> None:
-            await self._connections.transact(lambda tx: act(tx, task_id))
-
-        done, free = await self._connections.transact(act_on_free)
-        for task_id in task_ids:
-            if task_id not in free:  # another process held it, or it is gone
-                done += await _done(one(task_id))
-        return int(done)
-
-
-async def _done(work: Awaitable[Any]) -> bool:
-    """Return whether a task had a status that the action needs."""
-    try:
-        await work
-    except (Conflict, NotFound):  # another status by now, or gone
-        return False
-    return True

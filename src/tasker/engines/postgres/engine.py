@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from random import Random
 from uuid import UUID
@@ -32,12 +32,14 @@ from tasker.engines.postgres.rows import claim_of
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.storage import bring_up_to_date
 from tasker.engines.postgres.stores.archive import PostgresArchive
+from tasker.engines.postgres.stores.bulk import PostgresBulks
 from tasker.engines.postgres.stores.journal import PostgresJournal
 from tasker.engines.postgres.stores.keys import PostgresKeys
 from tasker.engines.postgres.stores.lead import PostgresLead
 from tasker.engines.postgres.stores.peers import PostgresPeers
 from tasker.engines.postgres.stores.queues import PostgresQueues
 from tasker.engines.postgres.stores.schedules import PostgresSchedules
+from tasker.engines.postgres.stores.stats import PostgresStats
 from tasker.engines.postgres.stores.webhooks import PostgresWebhooks
 from tasker.engines.postgres.stores.workers import PostgresWorkers
 from tasker.engines.postgres.submit import Submits
@@ -50,8 +52,10 @@ from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.listeners import Listeners
 from tasker.engines.shared.looks import DEFAULT_BOUNDS, Bounds
 from tasker.engines.shared.stores.audit import Audit
+from tasker.engines.shared.stores.failures import Failures
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
+from tasker.engines.shared.task_log import find_log
 from tasker.errors import ConfigError, Unavailable
 from tasker.model.journal import JournalLimits
 from tasker.rules.lifecycle import Released, decide
@@ -147,7 +151,7 @@ class PostgresEngine:
         self._ties = ties = TiedTasks(named, jobs, parking)
         self._erasure = Erasure(named)
         self._changes = TaskChanges(named, jobs, parking, ties, self._erasure)
-        self._retention = Retention(named, jobs, parking, ties, self._erasure)
+        self._retention = Retention(texts, jobs, parking, ties, self._erasure)
         self._submits = Submits(texts, jobs, ties, self._changes)
         self._starts = Starts(named, jobs, limits, parking, ties)
         self._settler = Settler(connections, ties)
@@ -167,13 +171,16 @@ class PostgresEngine:
 
     def _make_stores(self, texts: Texts, journal: JournalLimits) -> None:
         connections, named, erase_until = self._connections, self._queries, self._steps.erase_until
-        database = PostgresDatabase(connections, texts, erase_until)
+        database = self._database = PostgresDatabase(connections, texts, erase_until)
         self.archive: protocol.ArchiveStore = PostgresArchive(connections, texts, self._erasure, self._ties)
         self.tombstones: protocol.TombstoneStore = PostgresTombstones(connections, self._erasure)
         self.webhooks: protocol.WebhookStore = PostgresWebhooks(database)
         self.schedules: protocol.ScheduleStore = PostgresSchedules(database, self._submits, self._changes)
-        self.control: protocol.Control = PostgresControl(connections, named, self._lists, self._changes)
+        self.control: protocol.Control = PostgresControl(connections, named, self._lists)
+        self.bulk: protocol.BulkStore = PostgresBulks(database, named, self._changes)
         self.usage: protocol.UsageStore = Usage(database)
+        self.stats: protocol.StatsStore = PostgresStats(connections, named, database)
+        self.failures: protocol.FailureStore = Failures(database)
         self.audit: protocol.AuditStore = Audit(database)
         self.secrets: protocol.SecretStore = Secrets(database)
         self.keys: protocol.KeyStore = PostgresKeys(database)
@@ -222,12 +229,22 @@ class PostgresEngine:
     async def find_many(self, where: model.TaskFilter, *, limit: int, cursor: str | None = None) -> model.Page:
         return await self._connections.read(lambda connection: self._lists.find_many(connection, where, limit, cursor))
 
+    async def count(self, where: model.TaskFilter, *, at_most: int = 10_001) -> model.TaskCount:
+        return await self._connections.read(lambda connection: self._lists.count_up_to(connection, where, at_most))
+
     async def find_attempts(self, task_id: UUID) -> list[model.Attempt]:
         return await self._connections.read(lambda connection: self._reads.find_attempts(connection, task_id))
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[model.Event]:
         return await self._connections.read(
             lambda connection: self._reads.find_events(connection, task_id, after, limit)
+        )
+
+    async def find_log(
+        self, task_id: UUID, *, levels: Sequence[str] | None = None, limit: int = 100, before: int | None = None
+    ) -> model.LogPage:
+        return await self._database.read(
+            lambda rows: find_log(rows, task_id, levels=levels, limit=limit, before=before)
         )
 
     async def cancel(self, task_id: UUID) -> model.Task:
@@ -238,11 +255,6 @@ class PostgresEngine:
 
     async def delete(self, task_id: UUID) -> None:
         await self._connections.transact(lambda tx: self._changes.delete(tx, task_id))
-
-    async def stats(
-        self, owner: str | None = None, *, queues: Collection[str] | None = None
-    ) -> list[model.PartitionStats]:
-        return await self._connections.read(lambda connection: self._reads.stats(connection, owner, queues))
 
     # calls of workers
 

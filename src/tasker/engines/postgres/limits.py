@@ -20,7 +20,7 @@ from tasker.engines.postgres.jobs import Jobs, Picked, manager_of
 from tasker.engines.postgres.partitions import at_level, level_of, partitions_of, queue_of
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.gates import ROUNDS, WINDOW, Candidate, Gate, merge
-from tasker.engines.shared.values import decode_rate
+from tasker.engines.shared.values import decode_pause, decode_rate
 from tasker.model.queues import QueueSettings, Slot
 from tasker.release import LIMITS
 
@@ -240,6 +240,7 @@ def settings_of(row: Any) -> QueueSettings:
         concurrency_per_key=row["concurrency_per_key"],
         rate=None if row["rate"] is None else decode_rate(row["rate"]),
         shared_keys=row["shared_keys"],
+        pause=None if row["pause"] is None else decode_pause(row["pause"]),
     )
 
 

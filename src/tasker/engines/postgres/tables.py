@@ -15,7 +15,7 @@ from tasker.engines.postgres.clock_steps import EraseUntil
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.rows import Rows, Taken
-from tasker.engines.shared.tables import SHAPES, USAGE_ROWS, Shape, Table
+from tasker.engines.shared.tables import OWN_SHAPES, Shape, Table
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class Texts:
     def __init__(self, queries: dict[str, str], schema: str) -> None:
         self.queries = queries
         self.schema = schema
-        self.tables = {shape: Table(shape, schema, {}) for shape in (*SHAPES, USAGE_ROWS)}
+        self.tables = {shape: Table(shape, schema, {}) for shape in OWN_SHAPES}
 
 
 class PostgresRows(Rows):
@@ -70,7 +70,9 @@ class PostgresRows(Rows):
 def numbered(text: str) -> tuple[str, Sequence[str]]:
     """Return a statement with its named values replaced by $1, $2..., and the names in that order."""
     names: dict[str, str] = {}
-    statement = re.sub(r"(?<!:):([a-z_]+)", lambda match: names.setdefault(match[1], f"${len(names) + 1}"), text)
+    statement = re.sub(
+        r"(?<!:):([a-z_][a-z_0-9]*)", lambda match: names.setdefault(match[1], f"${len(names) + 1}"), text
+    )
     return statement, tuple(names)
 
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from tasker.engines.protocol.archive import ArchiveStore
 from tasker.engines.protocol.audit import AuditStore
+from tasker.engines.protocol.bulk import BulkStore
 from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.engine import ClaimRequest, Engine, Heartbeat, Listener
+from tasker.engines.protocol.failures import FailureStore
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
@@ -25,6 +27,7 @@ from tasker.engines.protocol.peers import Peers
 from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
+from tasker.engines.protocol.stats import StatsStore
 from tasker.engines.protocol.tombstones import TombstoneStore
 from tasker.engines.protocol.usage import UsageStore
 from tasker.engines.protocol.webhooks import WebhookStore
@@ -33,9 +36,11 @@ from tasker.engines.protocol.workers import WorkerStore
 __all__ = [
     "ArchiveStore",
     "AuditStore",
+    "BulkStore",
     "ClaimRequest",
     "Control",
     "Engine",
+    "FailureStore",
     "Heartbeat",
     "JournalStore",
     "KeyStore",
@@ -45,6 +50,7 @@ __all__ = [
     "QueueStore",
     "ScheduleStore",
     "SecretStore",
+    "StatsStore",
     "TombstoneStore",
     "UsageStore",
     "WebhookStore",

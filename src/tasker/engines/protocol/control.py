@@ -1,8 +1,7 @@
-"""Actions on many tasks: count, choose, act."""
+"""Tasks of a filter: count and choose them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -10,11 +9,11 @@ from tasker.model import (
     Draft,
     TaskFilter,
 )
-from tasker.model.control import Action, Chosen, Counted
+from tasker.model.control import Chosen, Counted
 
 
 class Control(Protocol):
-    """Acts on many tasks at once, and finds what a task was submitted with."""
+    """Counts and chooses tasks of a filter, and finds what a task was submitted with."""
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
         """Return a draft of a new task like this one; None if the task does not exist.
@@ -27,9 +26,3 @@ class Control(Protocol):
 
     async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
         """Return the first tasks behind a cursor that match a filter, newest first, as far as one look gets."""
-
-    async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
-        """Cancel, retry or delete each task as the engine's method does, in one commit; return how many it did.
-
-        Tasks that were erased or have changed their status meanwhile are skipped.
-        """

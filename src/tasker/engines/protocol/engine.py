@@ -9,7 +9,9 @@ from uuid import UUID
 
 from tasker.engines.protocol.archive import ArchiveStore
 from tasker.engines.protocol.audit import AuditStore
+from tasker.engines.protocol.bulk import BulkStore
 from tasker.engines.protocol.control import Control
+from tasker.engines.protocol.failures import FailureStore
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
@@ -17,6 +19,7 @@ from tasker.engines.protocol.peers import Peers
 from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
+from tasker.engines.protocol.stats import StatsStore
 from tasker.engines.protocol.tombstones import TombstoneStore
 from tasker.engines.protocol.usage import UsageStore
 from tasker.engines.protocol.webhooks import WebhookStore
@@ -28,11 +31,12 @@ from tasker.model import (
     Draft,
     Event,
     Lease,
+    LogPage,
     Page,
-    PartitionStats,
     Receipt,
     Report,
     Task,
+    TaskCount,
     TaskFilter,
     Transition,
 )
@@ -78,8 +82,11 @@ class Engine(Protocol):
     queues: QueueStore
     archive: ArchiveStore
     control: Control
+    bulk: BulkStore
     schedules: ScheduleStore
     usage: UsageStore
+    stats: StatsStore
+    failures: FailureStore
     webhooks: WebhookStore
     tombstones: TombstoneStore
     journal: JournalStore
@@ -117,11 +124,22 @@ class Engine(Protocol):
         with; then it says how far back it has looked.
         """
 
+    async def count(self, where: TaskFilter, *, at_most: int = 10_001) -> TaskCount:
+        """Count tasks up to `at_most`, as far as one look of 50 ms gets (see `find_many`)."""
+
     async def find_attempts(self, task_id: UUID) -> list[Attempt]:
         """Return the attempts of a task, oldest first, the current one included."""
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """Return events of a task with a sequence above `after`, in order."""
+
+    async def find_log(
+        self, task_id: UUID, *, levels: Sequence[str] | None = None, limit: int = 100, before: int | None = None
+    ) -> LogPage:
+        """Return the last `log` events of a task, of these levels, with a sequence below `before`.
+
+        One call looks at a limited number of events, and returns a limited size: there may be fewer than `limit`.
+        """
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         """Take due tasks: each becomes running with attempt + 1 and a lease, in one commit.
@@ -177,9 +195,6 @@ class Engine(Protocol):
 
     async def sweep(self, *, limit: int) -> int:
         """Repair what a crash or a manual change has left inconsistent, at most `limit` rows; return how many."""
-
-    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
-        """Count the open tasks by queue and type; only this owner's, and only in these queues, if given."""
 
     async def check(self) -> None:
         """Make a durable write, to prove that the store takes one now. Raises Unavailable."""

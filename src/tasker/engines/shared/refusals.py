@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from tasker.errors import Conflict, Fault, Invalid, NotFound
+from tasker.errors import Conflict, Fault, Invalid, NotFound, RequestError
 from tasker.model import Draft, Receipt
 from tasker.model.archive import StoredTask
+from tasker.model.bulk import SkipReason
 from tasker.model.control import Action
 
 
@@ -62,9 +63,22 @@ _NEEDED: dict[Action, str] = {
 }
 
 
-def cannot(action: Action, status: str) -> Conflict:
+class WrongStatus(Conflict):
+    """The status of the task does not allow the action."""
+
+
+def cannot(action: Action, status: str) -> WrongStatus:
     """Conflict: the task has this status, with which the action is not possible."""
-    return Conflict(f"the task is {status}: {_NEEDED[action]}")
+    return WrongStatus(f"the task is {status}: {_NEEDED[action]}")
+
+
+def skip_reason(error: RequestError) -> SkipReason:
+    """Return why an action on many tasks skips the one that raised this Conflict or NotFound."""
+    if isinstance(error, NotFound):
+        return "gone"
+    if isinstance(error, WrongStatus):
+        return "status"
+    return "not_unique" if error.kind.name == "not-unique" else "dependency"
 
 
 def not_settled() -> Conflict:

@@ -9,6 +9,8 @@ bytewise    the collation that compares texts byte for byte
 any         `{any:values}`: the condition that a column is among a list of texts
 any_id      `{any_id:values}`: the same for UUIDs
 index       `{index:name}`: the index that the planner must use, if the engine can prescribe one
+level       the level in the `data` of a log event
+latest      of a group of rows with one max(last_at): the task_id of that row
 skip_locked at the end of a SELECT of rows to delete: leave out rows that another transaction has locked
 """
 
@@ -19,16 +21,22 @@ from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from tasker.engines.shared.tables import DELIVERIES, SCHEDULES, WEBHOOKS
+from tasker.engines.shared.rollup import SUMMED
+from tasker.engines.shared.tables import BULKS, DELIVERIES, SCHEDULES, WEBHOOKS
 from tasker.model.usage import COUNTED
 
 _WORDS = {
     "schedule": SCHEDULES.columns,
     "webhook": WEBHOOKS.columns,
     "delivery": DELIVERIES.columns,
+    "bulk": ", ".join(f"bulk.{name}" for name in BULKS.fields),
     "counted": ", ".join(COUNTED),
     "counted_values": ", ".join(f":{name}" for name in COUNTED),
     "counted_sums": ", ".join(f"CAST(sum({name}) AS bigint)" for name in COUNTED),
+    "summed": ", ".join(SUMMED),
+    "summed_values": ", ".join(f":{name}" for name in SUMMED),
+    "summed_sums": ", ".join(f"CAST(sum({name}) AS bigint)" for name in SUMMED),
+    "summed_added": ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in SUMMED),
 }
 """Placeholders with the same text for all engines."""
 _PACKAGE = files(__package__)

@@ -13,6 +13,7 @@ from tasker.engines.protocol import Heartbeat
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, followed, numbered
 from tasker.engines.shared.values import encode, encode_problem
+from tasker.engines.sqlite import failures
 from tasker.engines.sqlite.rows import Row, keep_entries
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.ties import settle_dependants
@@ -98,6 +99,8 @@ def _requeue(tx: Transaction, held: _Held, change: Transition) -> None:
     """Make the task pending again, for another attempt."""
     seq, error, at = held.seq, encode_problem(change.error), to_micros(change.at)
     tx.tally.end((day_of(at), held.owner, held.type), change)
+    key = held.owner, held.type, change.queue
+    tx.counts.again(key, _ran(change), waits=change.reason != "queued", is_retry=change.reason == "retrying")
     due_at = at if change.run_at is None else tx.now + (change.run_at - change.at) // MICROSECOND
     log = followed(held.head, change, at)
     last = keep_entries(tx.connection, seq, log)
@@ -132,14 +135,22 @@ def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
     if row is None and not is_lone:
         return False
     tx.tally.end((day_of(at), change.owner, change.type), change)
+    tx.counts.ended((change.owner, change.type, change.queue), change.status, _ran(change))
     tx.journal.append(ended(lease.task_id, change.status, lease.attempt))
     tx.changes.append(Change(lease.task_id, change.status))
+    if change.status is Status.FAILED and change.error is not None:
+        failures.note(tx, lease.task_id, change.error)
     if row is not None:
         has_dependants, queue, owner, key = row
         tx.partitions.ended(tx.connection, tx.now, queue, owner, key)
         if has_dependants:
             settle_dependants(tx, lease.task_id, change.status, change.error)
     return True
+
+
+def _ran(change: Transition) -> int | None:
+    """Return how long an attempt ran, in microseconds; None for an interrupted one: nobody knows when it ended."""
+    return None if change.ending == "interrupted" else (change.at - change.started_at) // MICROSECOND
 
 
 def _end_lone(tx: Transaction, values: Row) -> bool:

@@ -86,8 +86,11 @@ def start_attempt(tx: Transaction, request: ClaimRequest, seq: int, steady: int)
     row = tx.execute(QUERIES["start_attempt"], values).fetchone()
     if row is None:
         return None
-    claim = claim_of(row)
+    *columns, due_at, has_waited = row
+    claim = claim_of(columns)
     tx.journal.append(started(claim.task_id, claim.attempt))
+    key = claim.owner, claim.type, claim.queue
+    tx.counts.started(key, tx.now - due_at, was_waiting=bool(has_waited))
     return claim
 
 

@@ -1,12 +1,11 @@
-"""Cancel, retry and delete stored tasks, one at a time or many.
+"""Cancel, retry and delete stored tasks; count and choose the tasks of a filter.
 
 A function may raise RequestError, but only before its first write (GroupCommit relies on it).
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,25 +22,20 @@ from tasker.engines.sqlite.retention import References, check_not_expired
 from tasker.engines.sqlite.rows import draft_of, is_over, keep_entries, optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.ties import find_open_dependencies, settle_dependants, wait_for
-from tasker.engines.sqlite.transaction import Transaction, Write
-from tasker.errors import Conflict, NotFound
+from tasker.engines.sqlite.transaction import Transaction
+from tasker.errors import NotFound
 from tasker.model import Change, Draft, Status, Task, TaskFilter
-from tasker.model.control import Action, Chosen, Counted
+from tasker.model.control import Chosen, Counted
 
 Erase = Callable[[Callable[[Transaction], tuple[int, References]]], Awaitable[int]]
 
 
 @dataclass
 class SqliteControl:
-    """Implements Control.
-
-    erase: does work in a transaction, then removes the result files that the work returns. bounds: of a look.
-    """
+    """Implements Control. bounds: of a look."""
 
     _clock: Clock
     _read: Reader
-    _write: Write
-    _erase: Erase
     _bounds: Bounds
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
@@ -52,11 +46,6 @@ class SqliteControl:
 
     async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
         return await self._read.scan(lists.choose, where, limit, Look.after(cursor, self._bounds, limit), self._now())
-
-    async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
-        if action == "delete":
-            return await self._erase(functools.partial(_delete_many, task_ids=task_ids))
-        return await self._write(functools.partial(_act_on_many, act=_ACTS[action], task_ids=task_ids))
 
     def _now(self) -> int:
         return to_micros(self._clock.now())
@@ -80,8 +69,9 @@ def cancel_open(tx: Transaction, task_id: UUID) -> tuple[str, bool]:
     if status != "pending":
         return status, False
     row = tx.execute(QUERIES["cancel_pending"], {"now": tx.now, "seq": seq}).fetchone()
-    has_dependants, queue, owner, key, *head_columns = row  # type: ignore[misc]
+    has_dependants, type_, has_waited, queue, owner, key, *head_columns = row  # type: ignore[misc]
     head = Head(*head_columns)
+    tx.counts.dropped((str(owner), str(type_), str(queue)), Status.CANCELLED, was_waiting=bool(has_waited))
     tx.journal.append(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
     tx.execute(QUERIES["delete_dependencies"], (seq,))
     tx.partitions.ended(tx.connection, tx.now, str(queue), str(owner), key)
@@ -105,6 +95,8 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
     last = keep_entries(tx.connection, seq, log)
     tx.journal.append(logged(task_id, log[-1:]))
     tx.execute(QUERIES["retry_task"], (tx.now, last, seq))
+    tx.counts.reopened((known.owner or "", known.type, known.queue))
+    tx.execute(QUERIES["forget_failures"], {"seqs": f"[{seq}]"})
     if waits_for:
         wait_for(tx, seq, waits_for)
     else:
@@ -136,33 +128,6 @@ def delete(tx: Transaction, task_id: UUID) -> References:
     if task_id in tx.partitions.unsettled:
         raise not_settled()
     return retention.delete(tx, seq, task_id)
-
-
-_ACTS: dict[Action, Callable[[Transaction, UUID], Task]] = {"cancel": cancel, "retry": retry}
-
-
-def _act_on_many(tx: Transaction, *, act: Callable[[Transaction, UUID], Task], task_ids: Sequence[UUID]) -> int:
-    """Act on each task that allows it; return how many. A refusal comes before any write."""
-    done = 0
-    for task_id in task_ids:
-        try:
-            act(tx, task_id)
-        except (Conflict, NotFound):  # it has another status by now, or is gone
-            continue
-        done += 1
-    return done
-
-
-def _delete_many(tx: Transaction, *, task_ids: Sequence[UUID]) -> tuple[int, References]:
-    """Erase each task that allows it; return how many, and their result files. A refusal comes before any write."""
-    done, references = 0, References()
-    for task_id in task_ids:
-        try:
-            references += delete(tx, task_id)
-        except (Conflict, NotFound):
-            continue
-        done += 1
-    return done, references
 
 
 def _row(

@@ -11,7 +11,8 @@ import apsw
 
 from tasker.clock import MICROSECOND, from_micros
 from tasker.engines.shared.gates import ROUNDS, WINDOW, Candidate, Gate
-from tasker.engines.shared.values import decode_rate, encode
+from tasker.engines.shared.rollup import Key
+from tasker.engines.shared.values import decode_pause, decode_rate, encode
 from tasker.engines.sqlite.bounds import Partition
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
@@ -31,6 +32,7 @@ class Limits:
         self._gates: dict[str, Gate] = {}
         self._shut: dict[str, dict[Partition, int]] = {}
         self._now = 0
+        self._parked_later: list[Key] = []
         self.has_parked = True
         """Whether any task may be parked."""
 
@@ -58,16 +60,18 @@ class Limits:
         """Begin to choose tasks in a transaction, at `now` (microseconds); return the partitions to look at again."""
         self._now = now
         self._gates.clear()
+        self._parked_later = []
         opened = {partition for shut in self._shut.values() for partition, until in shut.items() if until <= now}
         for partition in opened:
             del self._shut[partition[0]][partition]
         return opened
 
-    def end(self, connection: apsw.Connection) -> None:
-        """Store the tokens that were spent."""
+    def end(self, connection: apsw.Connection) -> list[Key]:
+        """Store the tokens that were spent; return the keys of parked tasks that had waited for a time before."""
         for name, gate in self._gates.items():
             if gate.has_spent:
                 connection.execute(QUERIES["spend"], (gate.tokens, self._now, name))
+        return self._parked_later
 
     def slot_freed(self, queue: str) -> set[Partition]:
         """Return the partitions to look at again after an attempt of a queue has ended."""
@@ -111,8 +115,7 @@ class Limits:
             self._count_keys(connection, gate, found)
             passing, blocked, is_cut = gate.sift(found, most)
             for one in blocked:
-                connection.execute(QUERIES["park"], (one.place[0],))
-                self.has_parked = True
+                self._park(connection, one.place[0])
             if is_cut or not blocked or len(found) < window:
                 break
             if (
@@ -123,6 +126,12 @@ class Limits:
         if not passing:
             self._shut_behind(gate, partitions)
         return passing
+
+    def _park(self, connection: apsw.Connection, seq: int) -> None:
+        *key, had_waited = connection.execute(QUERIES["park"], (seq,)).fetchone()  # type: ignore[misc]
+        self.has_parked = True
+        if had_waited:
+            self._parked_later.append((str(key[0]), str(key[1]), str(key[2])))
 
     def _shut_behind(self, gate: Gate, partitions: Sequence[Partition]) -> None:
         if gate.is_shut:
@@ -213,6 +222,7 @@ def store_settings(connection: apsw.Connection, settings: QueueSettings, tokens:
         settings.concurrency_per_key,
         rate,
         int(settings.shared_keys),
+        None if settings.pause is None else encode(settings.pause),
         tokens,
         now,
     )
@@ -235,7 +245,7 @@ def _open_gate(connection: apsw.Connection, queue: str, now: int) -> Gate:
 
 
 def _settings_of(row: Row) -> tuple[QueueSettings, float, int]:
-    name, paused, concurrency, per_key, rate, shared_keys, tokens, refilled_at = row
+    name, paused, concurrency, per_key, rate, shared_keys, pause, tokens, refilled_at = row
     settings = QueueSettings(
         name=name,
         paused=bool(paused),
@@ -243,6 +253,7 @@ def _settings_of(row: Row) -> tuple[QueueSettings, float, int]:
         concurrency_per_key=per_key,
         rate=None if rate is None else decode_rate(rate),
         shared_keys=bool(shared_keys),
+        pause=None if pause is None else decode_pause(pause),
     )
     return settings, tokens, refilled_at
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
 from uuid import UUID
 
 import apsw
@@ -11,12 +9,8 @@ from msgspec import Raw, structs
 
 from tasker.clock import from_micros
 from tasker.engines.shared.log import Entry, Head, merge
-from tasker.engines.shared.stats import partition_stats
-from tasker.engines.shared.values import encode
 from tasker.engines.sqlite.result_files import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
-    PARKED,
-    Row,
     attempt_of,
     claim_of,
     event_of,
@@ -25,7 +19,7 @@ from tasker.engines.sqlite.rows import (
     task_of,
 )
 from tasker.engines.sqlite.sql import EXPIRES_AT, QUERIES
-from tasker.model import Attempt, Claim, Event, PartitionStats, RunningAttempt, Task
+from tasker.model import Attempt, Claim, Event, RunningAttempt, Task
 
 
 def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
@@ -89,20 +83,3 @@ def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]
             )
         )
     return running
-
-
-def stats(
-    connection: apsw.Connection, now: int, owner: str | None, queues: Collection[str] | None
-) -> list[PartitionStats]:
-    """Count the open tasks by queue and type; only an owner's, and only in these queues, if given."""
-    values: dict[str, Any] = {"now": now, "parked": PARKED, "owner": owner}
-    whose, which = "" if owner is None else "own_", "by_partition"
-    among = None if queues is None else frozenset(queues)
-    if among is not None:
-        values["queues"], which = encode(list(among)).decode(), "in_queues"
-    pending: list[Row] = connection.execute(QUERIES[f"{whose}pending_{which}"], values).fetchall()
-    running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_partition"], values).fetchall()
-    return partition_stats(
-        [(*row, from_micros(oldest) if oldest <= now else None) for *row, oldest in pending],
-        [row for row in running if among is None or row[0] in among],
-    )

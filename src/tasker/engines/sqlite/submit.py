@@ -80,7 +80,9 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
     if waiting is None or taker is None:
         row = draft_row(draft, tx.now)
         tx.execute(QUERIES["insert_task"], row)
-        tx.partitions.joined(draft.queue, draft.type, row[7], later=row[3] != "queued", priority=draft.priority)
+        waits = row[3] != "queued"
+        tx.counts.submitted((draft.owner, draft.type, draft.queue), waits=waits)
+        tx.partitions.joined(draft.queue, draft.type, row[7], later=waits, priority=draft.priority)
         if draft.deadline is not None:
             tx.partitions.note_deadline(to_micros(draft.deadline))
     else:
@@ -90,6 +92,8 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
     tx.stored(seq)
     if draft.tags:
         tx.connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
+    if draft.extra is not None and draft.extra.schedule_id is not None:
+        tx.execute(QUERIES["insert_task_schedule"], (draft.extra.schedule_id.bytes, seq))
     if draft.secrets is not None:
         tx.execute(QUERIES["insert_secrets"], (draft.task_id.bytes, draft.secrets))
     if draft.webhook is not None:
@@ -100,6 +104,9 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
 def _insert_running(tx: Transaction, draft: Draft, taker: Waiter, steady: int) -> Claim:
     """Store a draft as a task that the waiting worker already runs."""
     task_id, type_, queue, _, *rest = draft_row(draft, tx.now)
+    key = draft.owner, type_, queue
+    tx.counts.submitted(key)
+    tx.counts.started(key, 0)
     worker = taker.request.worker
     lease_ends = lease_end(steady, taker.request)
     tx.execute(QUERIES["insert_running"], (task_id, type_, queue, *rest, worker, tx.now, lease_ends))

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.shared.rows import Rows
-from tasker.engines.shared.tables import SHAPES, USAGE_ROWS, Codec, Shape, Table
+from tasker.engines.shared.tables import OWN_SHAPES, Codec, Shape, Table
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction, Write
@@ -29,7 +29,7 @@ _OWN = {
     bool: Codec(int, bool),
 }
 _BIND: dict[type, Callable[[Any], Any]] = {type_: codec.write for type_, codec in _OWN.items()}
-_TABLES = {shape: Table(shape, "main", _OWN) for shape in (*SHAPES, USAGE_ROWS)}
+_TABLES = {shape: Table(shape, "main", _OWN) for shape in OWN_SHAPES}
 
 
 class SqliteRows(Rows):

@@ -14,6 +14,7 @@ from tasker.engines.shared.log import Head
 from tasker.engines.shared.refusals import joined, no_dependency, not_unique
 from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import NEVER, decode_problem, encode
+from tasker.engines.sqlite import failures
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction
@@ -72,7 +73,9 @@ def wait_for(tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
     for other in others:
         tx.execute(QUERIES["insert_dependency"], (seq, other.bytes))
         tx.execute(QUERIES["has_dependant"], (other.bytes,))
-    tx.execute(QUERIES["wait_for"], (_NEVER, seq))
+    owner, type_, queue, has_waited = tx.execute(QUERIES["wait_for"], (_NEVER, seq)).fetchone()  # type: ignore[misc]
+    if not has_waited:
+        tx.counts.moved((str(owner), str(type_), str(queue)), 1)
 
 
 def find_open_dependencies(
@@ -163,7 +166,9 @@ def _release(tx: Transaction, seq: int) -> None:
     row: Row | None = tx.execute(QUERIES["release"], {"now": tx.now, "seq": seq}).fetchone()
     if row is None:
         return
-    task_id, queue, type_, due_at = row
+    task_id, owner, queue, type_, due_at = row
+    if due_at <= tx.now:
+        tx.counts.moved((owner, type_, queue), -1)
     tx.partitions.joined(queue, type_, due_at, later=due_at > tx.now)
     tx.changes.append(Change(task_id_of(task_id), Status.PENDING))
 
@@ -177,9 +182,12 @@ def fail_pending(tx: Transaction, seq: int, error: TaskProblem) -> Row | None:
     row: Row | None = tx.execute(QUERIES["fail_pending"], values).fetchone()
     if row is None:
         return None
-    task_id, head = task_id_of(row[0]), Head(*row[5:])
+    type_, has_waited, column, has_dependants, queue, owner, key, *columns = row
+    task_id, head = task_id_of(column), Head(*columns)
+    tx.counts.dropped((owner, type_, queue), Status.FAILED, was_waiting=bool(has_waited))
     tx.journal.append(ended(task_id, Status.FAILED, head.attempt, head.last + 1))
-    return task_id, *row[1:5]
+    failures.note(tx, task_id, error)
+    return task_id, has_dependants, queue, owner, key
 
 
 def fail_overdue(tx: Transaction, limit: int) -> int:

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import apsw
 
 from tasker.engines.shared.journal import packed_rows
+from tasker.engines.shared.rollup import Changes, pack
 from tasker.engines.shared.usage import Tally
 from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.sql import QUERIES
@@ -26,12 +27,13 @@ class Transaction:
     execute: the connection's own method.
     now: the wall clock when the work began, in microseconds: all of the work has this time.
     partitions: outlives the transaction. The engine undoes its changes after a rollback.
-    journal: packed references for the journal; tally: sums of usage; new_from: the lowest seq of its new tasks.
+    journal: packed references for the journal; tally: sums of usage; counts: what changes about numbers of tasks;
+    new_from: the lowest seq of its new tasks.
     `finish` writes what they need.
     changes: reported to listeners once the transaction is durable.
     """
 
-    __slots__ = ("changes", "connection", "execute", "journal", "new_from", "now", "partitions", "tally")
+    __slots__ = ("changes", "connection", "counts", "execute", "journal", "new_from", "now", "partitions", "tally")
 
     def __init__(self, connection: apsw.Connection, now: int, partitions: Partitions) -> None:
         self.connection = connection
@@ -40,11 +42,12 @@ class Transaction:
         self.partitions = partitions
         self.journal: list[bytes] = []
         self.tally: DayTally = Tally()
+        self.counts = Changes(now)
         self.changes: list[Change] = []
         self.new_from: int | None = None
 
     def finish(self) -> None:
-        """Write the gathered journal and usage, and the spans of new tasks, as the last statements of the transaction.
+        """Write what was gathered, and the spans of new tasks, as the last statements of the transaction.
 
         Usage is updated first and inserted if no row exists, which happens once a day: an upsert takes twice as long.
         """
@@ -56,6 +59,8 @@ class Transaction:
             for row in packed_rows(self.journal):
                 self.execute(QUERIES["insert_journal"], (self.now, row))
             self.journal.clear()
+        if counted := self.counts.take():
+            self.execute(QUERIES["insert_change"], (pack(counted),))
         if self.new_from is not None:
             self.execute(QUERIES["note_spans"], (self.new_from,))
             if self.connection.changes():

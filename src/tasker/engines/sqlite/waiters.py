@@ -121,7 +121,8 @@ class Waiters:
             if not waiter.settle():
                 still_waiting.append(waiter)
         self._waiting = still_waiting
-        partitions.limits.end(tx.connection)
+        for key in partitions.limits.end(tx.connection):
+            tx.counts.moved(key, -1)
 
     def _claim(self, tx: Transaction, waiter: Waiter, due: int) -> list[Claim]:
         """Start the attempts for `waiter`, of tasks that are due at `due` (microseconds)."""

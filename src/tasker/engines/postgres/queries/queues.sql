@@ -1,5 +1,5 @@
 -- name: queues
-SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now,
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, pause, tokens, refilled_at, now() AS now,
        (SELECT count(*) FROM {schema}.task WHERE status = 'running' AND task.queue = queue.name) AS running
 FROM {schema}.queue WHERE $1::text[] IS NULL OR name = ANY($1) ORDER BY name;
 
@@ -56,7 +56,7 @@ INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET n
 
 -- name: hold_queues
 -- Locked in the order of names, so that two transactions never deadlock. Later statements see what others have stored.
-SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, pause, tokens, refilled_at, now() AS now
 FROM {schema}.queue WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE;
 
 -- name: count_other_queues
@@ -67,7 +67,7 @@ SELECT name FROM {schema}.queue WHERE name = ANY($1::text[]) AND shared_keys;
 
 -- name: set_queue
 UPDATE {schema}.queue SET paused = $2, concurrency = $3, concurrency_per_key = $4, rate = $5, tokens = $6,
-    shared_keys = $7, refilled_at = now()
+    shared_keys = $7, pause = $8, refilled_at = now()
 WHERE name = $1;
 
 -- name: delete_queue
@@ -212,7 +212,8 @@ SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS part (name) CROSS JOIN L
 ) AS job LIMIT $4) AS counted;
 
 -- name: own_before
--- Without parked ones. For the planner: see own_pending_by_partition.
+-- Without parked ones. The redundant owner >= $1 AND owner <= $1 tells the planner that few rows are left. Without it a
+-- generic plan, made where one owner has nearly all tasks, walks over the tasks of all others.
 SELECT count(*) FROM (SELECT FROM {schema}.task
     WHERE status = 'pending' AND reason IS DISTINCT FROM 'concurrency_limited' AND owner <> '' AND owner = $1
       AND owner >= $1 AND owner <= $1 AND queue = $2 AND due_at <= now()

@@ -176,8 +176,8 @@ WITH free AS (
 SELECT EXISTS (SELECT FROM marked) OR NOT EXISTS (
     SELECT FROM {schema}.task WHERE task_id = $1 AND NOT awaited AND status IN ('pending', 'running'));
 
--- name: tasks_by_seq
-SELECT {task} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;
+-- name: listed_by_seq
+SELECT {listed} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;
 
 -- name: lock_task
 SELECT seq, status, owner, type, queue, concurrency_key, unique_key, has_dependants, extra,
@@ -285,46 +285,6 @@ ORDER BY attempt;
 -- name: events
 SELECT sequence, attempt, type, time, data FROM {schema}.task_event
 WHERE task_seq = $1 AND sequence > $2 ORDER BY sequence LIMIT $3;
-
--- name: pending_by_partition
-SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
-       count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest
-FROM {schema}.task WHERE status = 'pending' GROUP BY queue, type;
-
--- name: running_by_partition
-SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' GROUP BY queue, type;
-
--- name: own_pending_by_partition
--- The redundant owner >= $1 AND owner <= $1 tells the planner that few rows are left. Without it a generic plan, made
--- where one owner has nearly all tasks, walks over the tasks of all others.
-SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
-       count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest
-FROM {schema}.task WHERE status = 'pending' AND owner <> '' AND owner = $1 AND owner >= $1 AND owner <= $1
-GROUP BY queue, type;
-
--- name: own_running_by_partition
-SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' AND owner = $1 GROUP BY queue, type;
-
--- name: own_pending_by_queues
--- For the planner: see own_pending_by_partition.
-SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
-       count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest
-FROM {schema}.task
-WHERE status = 'pending' AND owner <> '' AND owner = $1 AND owner >= $1 AND owner <= $1 AND queue = ANY($2::text[])
-GROUP BY queue, type;
-
--- name: own_running_by_queues
-SELECT queue, type, count(*) AS running FROM {schema}.task
-WHERE status = 'running' AND owner = $1 AND queue = ANY($2::text[]) GROUP BY queue, type;
-
--- name: pending_by_queues
-SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
-       count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest
-FROM {schema}.task WHERE status = 'pending' AND queue = ANY($1::text[]) GROUP BY queue, type;
-
--- name: running_by_queues
-SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' AND queue = ANY($1::text[])
-GROUP BY queue, type;
 
 -- name: probe
 -- A durable write that grows no table: the commit waits for the disk.

@@ -134,6 +134,7 @@ class PostgresArchive:
         return [found.get(task_id) for task_id in task_ids]
 
     async def _insert(self, tx: Transaction, tasks: Sequence[StoredTask]) -> None:
+        await tx.execute(self._texts.queries["begin_import"])  # nothing happens to these tasks now
         rows = await tx.fetchmany(self._texts.queries["insert_stored"], [_columns(task) for task in tasks])
         placed = [(row["seq"], task) for row, task in zip(rows, tasks, strict=True)]
         attempts = [_attempt_row(seq, one) for seq, task in placed for one in task.attempts]

@@ -99,7 +99,10 @@ class PostgresQueues:
             return
         rate = None if new.rate is None else encode(new.rate)
         limits = new.concurrency, new.concurrency_per_key
-        await tx.execute(self._queries["set_queue"], new.name, new.paused, *limits, rate, tokens, new.shared_keys)
+        pause = None if new.pause is None else encode(new.pause)
+        await tx.execute(
+            self._queries["set_queue"], new.name, new.paused, *limits, rate, tokens, new.shared_keys, pause
+        )
 
     async def _partitions(self, connection: Connection | Transaction, queue: str) -> list[str]:
         types = await connection.fetch(self._queries["types_in_queue"], queue)

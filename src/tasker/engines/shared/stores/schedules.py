@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Generic
+from typing import Generic, Literal, NamedTuple
 from uuid import UUID
 
 from msgspec import structs
@@ -19,11 +19,23 @@ from tasker.engines.shared.tables import SCHEDULES
 from tasker.engines.shared.values import DUE_BYTES, PAGE_BYTES
 from tasker.errors import RequestError
 from tasker.model import Draft, Receipt
-from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, Skip
+from tasker.model.schedules import Due, Fired, Firing, PastTick, Schedule, SchedulePage, Skip
 from tasker.rules.ticks import resolve, settle, tick_of, with_recent
 
 _OWNERS = 0x74696D65
 """The class of the locks under which an owner's schedules are counted: "time"."""
+
+
+class _Refusal(NamedTuple):
+    """Why the task of a tick was not stored. by_limit: its owner has open tasks in too many queues."""
+
+    detail: str
+    by_limit: bool = False
+
+    def past(self, tick: datetime, now: datetime) -> PastTick:
+        """Return the tick as its schedule remembers it."""
+        skipped: Literal["limit_reached", "refused"] = "limit_reached" if self.by_limit else "refused"
+        return PastTick(tick=tick, fired_at=now, skipped=skipped, detail=self.detail)
 
 
 class Schedules(ABC, Generic[R]):
@@ -132,22 +144,29 @@ class Schedules(ABC, Generic[R]):
         for task_id in resolution.cancel:
             await self._cancel(rows, task_id)
         submitted: list[Draft] = []
+        refused: list[PastTick] = []
         for draft in resolution.drafts:
             refusal = await self._refusal_of_tick(rows, draft)
             if refusal is None:
                 submitted.append(draft)
             else:
-                resolution = resolution._replace(skip=Skip(tick=tick_of(draft), reason="refused", detail=refusal))
-        after = settle(firing, resolution, open_tasks, submitted)
+                refused.append(refusal.past(tick_of(draft), firing.now))
+                skip = Skip(tick=tick_of(draft), reason="refused", detail=refusal.detail)
+                resolution = resolution._replace(skip=skip)
+        after = settle(firing, resolution, open_tasks, submitted, refused)
         await rows.update(SCHEDULES, after)
         return Fired(schedule=after, submitted=tuple(draft.task_id for draft in submitted), cancelled=resolution.cancel)
 
-    async def _refusal_of_tick(self, rows: R, draft: Draft) -> str | None:
+    async def _refusal_of_tick(self, rows: R, draft: Draft) -> _Refusal | None:
         """Store the task of a tick; return why it is refused, if it is."""
         try:
-            return why_not(await self._submit_tick(rows, draft))
+            receipt = await self._submit_tick(rows, draft)
         except RequestError as error:
-            return error.detail
+            return _Refusal(error.detail)
+        detail = why_not(receipt)
+        if detail is None:
+            return None
+        return _Refusal(detail, receipt.refusal is not None and receipt.refusal.kind.name == "limit-reached")
 
 
 async def _check_name(rows: Rows, schedule: Schedule) -> None:

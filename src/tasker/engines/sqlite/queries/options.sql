@@ -41,11 +41,13 @@ SELECT 1 FROM dependency WHERE task_seq = ? LIMIT 1;
 -- name: release
 UPDATE task SET reason = CASE WHEN run_at > :now THEN 'scheduled' ELSE 'queued' END,
     due_at = max(:now, coalesce(run_at, 0))
-WHERE seq = :seq AND status = 'pending' AND reason = 'dependencies' RETURNING task_id, queue, type, due_at;
+WHERE seq = :seq AND status = 'pending' AND reason = 'dependencies' RETURNING task_id, owner, queue, type, due_at;
 
 -- name: fail_pending
-UPDATE task SET status = 'failed', reason = NULL, finished_at = :now, expires_at = :now + retention, error = :error
-WHERE seq = :seq AND status = 'pending' RETURNING task_id, has_dependants, queue, owner, concurrency_key, {head};
+UPDATE task SET status = 'failed', reason = NULL, finished_at = :now, expires_at = :now + retention, error = :error,
+    has_waited = {waits}
+WHERE seq = :seq AND status = 'pending'
+RETURNING type, has_waited, task_id, has_dependants, queue, owner, concurrency_key, {head};
 
 -- name: overdue
 SELECT seq, deadline, error FROM task INDEXED BY task_deadline
@@ -55,7 +57,8 @@ WHERE status = 'pending' AND deadline IS NOT NULL AND deadline <= ? ORDER BY dea
 SELECT min(deadline) FROM task INDEXED BY task_deadline WHERE status = 'pending' AND deadline IS NOT NULL;
 
 -- name: wait_for
-UPDATE task SET reason = 'dependencies', due_at = ? WHERE seq = ?;
+UPDATE task SET reason = 'dependencies', due_at = ?, has_waited = {waits} WHERE seq = ?
+RETURNING owner, type, queue, has_waited;
 
 -- name: waiting_task
 SELECT seq FROM task WHERE task_id = ? AND status = 'pending' AND reason = 'dependencies';

@@ -1,5 +1,5 @@
 -- name: queues
-SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at FROM queue ORDER BY name;
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, pause, tokens, refilled_at FROM queue ORDER BY name;
 
 -- name: next_queue
 -- The queue after another, in the order of the index: one seek, however many tasks wait.
@@ -22,18 +22,18 @@ SELECT max(owner = '') FROM (
     SELECT owner FROM task INDEXED BY task_line WHERE status = 'pending' AND queue = ? LIMIT 100);
 
 -- name: queue_by_name
-SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at FROM queue WHERE name = ?;
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, pause, tokens, refilled_at FROM queue WHERE name = ?;
 
 -- name: count_queues
 SELECT count(*) FROM queue;
 
 -- name: put_queue
-INSERT INTO queue (name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO queue (name, paused, concurrency, concurrency_per_key, rate, shared_keys, pause, tokens, refilled_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE
     SET paused = excluded.paused, concurrency = excluded.concurrency,
         concurrency_per_key = excluded.concurrency_per_key, rate = excluded.rate, shared_keys = excluded.shared_keys,
-        tokens = excluded.tokens, refilled_at = excluded.refilled_at;
+        pause = excluded.pause, tokens = excluded.tokens, refilled_at = excluded.refilled_at;
 
 -- name: delete_queue
 DELETE FROM queue WHERE name = ?;
@@ -63,7 +63,8 @@ ORDER BY due_at, seq LIMIT ?;
 
 -- name: park
 -- Sets the bit rows.PARKED: the task leaves its queue partition and keeps its place.
-UPDATE task SET reason = 'concurrency_limited', due_at = due_at | 1152921504606846976 WHERE seq = ?;
+UPDATE task SET reason = 'concurrency_limited', due_at = due_at | 1152921504606846976, has_waited = {waits}
+WHERE seq = ? RETURNING owner, type, queue, has_waited;
 
 -- name: unpark
 UPDATE task SET reason = 'queued', due_at = min(due_at & 1152921504606846975, :now) WHERE seq IN (

@@ -101,8 +101,8 @@ SELECT 1 FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interrup
 
 -- name: start_attempt
 UPDATE task SET status = 'running', reason = NULL, attempt = attempt + 1, worker = :worker, started_at = :now,
-    lease_expires_at = :lease_ends, finished_at = NULL, ending = NULL, progress = NULL
-WHERE seq = :seq AND (deadline IS NULL OR deadline > :now) RETURNING {claim};
+    lease_expires_at = :lease_ends, finished_at = NULL, ending = NULL, progress = NULL, has_waited = {waits}
+WHERE seq = :seq AND (deadline IS NULL OR deadline > :now) RETURNING {claim}, due_at, has_waited;
 
 -- name: extend_lease
 UPDATE task SET lease_expires_at = ? WHERE task_id = ? AND attempt = ? AND status = 'running'
@@ -150,8 +150,8 @@ SELECT seq, expires_at, {head} FROM task WHERE task_id = ?;
 
 -- name: cancel_pending
 UPDATE task SET status = 'cancelled', reason = NULL, finished_at = :now, cancel_requested_at = :now,
-    expires_at = :now + retention
-WHERE seq = :seq RETURNING has_dependants, queue, owner, concurrency_key, {head};
+    expires_at = :now + retention, has_waited = {waits}
+WHERE seq = :seq RETURNING has_dependants, type, has_waited, queue, owner, concurrency_key, {head};
 
 -- name: request_cancel
 UPDATE task SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE seq = ?;
@@ -188,38 +188,6 @@ ORDER BY attempt;
 -- name: events
 SELECT sequence, attempt, type, time, data FROM task_event
 WHERE task_seq = ? AND sequence > ? ORDER BY sequence LIMIT ?;
-
--- name: pending_by_partition
--- A parked task (rows.PARKED) counts as due: it waits for others with its key.
-SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
-       min(due_at & (:parked - 1))
-FROM task INDEXED BY task_line WHERE status = 'pending' GROUP BY queue, type;
-
--- name: pending_in_queues
--- One seek for each queue.
-SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
-       min(due_at & (:parked - 1))
-FROM task INDEXED BY task_line
-WHERE status = 'pending' AND queue IN (SELECT value FROM json_each(:queues)) GROUP BY queue, type;
-
--- name: running_by_partition
-SELECT queue, type, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue, type;
-
--- name: own_pending_by_partition
-SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
-       min(due_at & (:parked - 1))
-FROM task INDEXED BY task_own WHERE status = 'pending' AND owner <> '' AND owner = :owner GROUP BY queue, type;
-
--- name: own_pending_in_queues
-SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
-       min(due_at & (:parked - 1))
-FROM task INDEXED BY task_own
-WHERE status = 'pending' AND owner <> '' AND owner = :owner AND queue IN (SELECT value FROM json_each(:queues))
-GROUP BY queue, type;
-
--- name: own_running_by_partition
-SELECT queue, type, count(*) FROM task INDEXED BY task_running
-WHERE status = 'running' AND owner = :owner GROUP BY queue, type;
 
 -- name: running_by_worker
 SELECT worker, task_id, attempt, type, queue, started_at, owner FROM task INDEXED BY task_running

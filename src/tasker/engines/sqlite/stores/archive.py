@@ -153,7 +153,7 @@ def _put(
     """Store the new tasks; return their ids.
 
     files: references to the results that are not stored in their rows. resumes: whether to settle tasks that wait for
-    others.
+    others, and to count the open ones; not in a rehearsal.
     """
     connection = tx.connection
     known = _find_many(connection, results=results, task_ids=[task.task_id for task in tasks])
@@ -164,6 +164,9 @@ def _put(
     check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
     for task in new:
         tx.stored(_insert(connection, task, files.get(task.task_id)))
+        if resumes:
+            waits = task.reason not in (None, "queued", "concurrency_limited")
+            tx.counts.adopted((task.owner, task.type, task.queue), task.status, waits=waits)
     check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
     for task in tasks:
         if task.is_waiting and resumes:
@@ -195,6 +198,7 @@ def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -
     connection.execute(_INSERT, (*columns.values(), lease))
     seq = connection.last_insert_rowid()
     connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in task.tags])
+    connection.execute(QUERIES["note_schedule"], (seq,))
     connection.executemany(
         "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [

@@ -1,0 +1,327 @@
+"""What the page of a task shows, as values: a sentence, what is wrong or why it waits, facts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from tasker.errors import PROBLEMS
+from tasker.model import Attempt, Status, Task
+from tasker.model.keys import Caller
+from tasker.model.queues import MOST_BEFORE
+from tasker.model.usage import SUMMED, read_usage
+from tasker.web import texts, times
+from tasker.web.attempts import MOST_SHOWN, Row, rows_of, run_time, say_error, tries_of, used_tries
+from tasker.web.charts import Try
+
+_RETRYABLE = frozenset({Status.FAILED, Status.CANCELLED})
+_ICONS: Mapping[str, tuple[str, str]] = {
+    "retrying": ("retry", "retrying"),
+    "scheduled": ("scheduled", "scheduled"),
+    "snoozed": ("scheduled", "snoozed"),
+    "paused": ("pause", "pending"),
+}
+_NO_RESULT = {
+    Status.PENDING: "Not yet: it has not started.",
+    Status.RUNNING: "Not yet: it runs.",
+    Status.FAILED: "None: the task failed.",
+    Status.CANCELLED: "None: the task was cancelled.",
+}
+
+
+class Fact(NamedTuple):
+    """A fact, with the page that it leads to; at: a time in place of a text."""
+
+    name: str
+    text: str = ""
+    href: str | None = None
+    at: datetime | None = None
+
+
+class Trouble(NamedTuple):
+    """Why a task failed. traceback: for those who may see it. attempt: that it is of."""
+
+    title: str
+    error: str
+    advice: str
+    traceback: texts.Shown | None
+    attempt: int
+
+
+class Why(NamedTuple):
+    """Why a pending task waits, and the page to see about it. resume: the paused queue that the caller may resume."""
+
+    icon: str
+    title: str
+    text: str
+    links: tuple[tuple[str, str], ...] = ()
+    resume: str | None = None
+
+
+class TaskView(NamedTuple):
+    """Everything that the page shows, but its output and its log. deeds: what the caller may do now."""
+
+    id: str
+    short: str
+    type: str
+    status: str
+    icon: str
+    word: str
+    sentence: str
+    deeds: frozenset[Literal["retry", "cancel", "delete", "edit"]]
+    trouble: Trouble | None
+    why: Why | None
+    tries: list[Try]
+    rows: list[Row]
+    left_out: int
+    progress: int | None
+    progress_note: str
+    input: texts.Shown
+    result: texts.Shown | None
+    no_result: str
+    facts: list[Fact]
+    usage: list[Fact]
+    tags: list[str]
+    metadata: str
+
+
+def view_of(
+    caller: Caller, task: Task, attempts: Sequence[Attempt], ends: Mapping[int, datetime], now: datetime
+) -> TaskView:
+    """Return what the page shows. The task is one that `Waiting.explain` returned. ends: see `tries_of`."""
+    icon, word = _ICONS.get(str(task.reason), (task.status.value, task.status.value))
+    if task.status is not Status.PENDING:
+        icon = word = task.status.value
+    latest = attempts[-MOST_SHOWN:]
+    tries = tries_of(task, attempts, ends, now)[-MOST_SHOWN:]
+    shown = [one for one in latest if any(one.attempt == other.number for other in tries)]
+    task_id = str(task.task_id)
+    return TaskView(
+        id=task_id,
+        short=task_id[-12:],
+        type=task.type,
+        status=task.status.value,
+        icon=icon,
+        word=word,
+        sentence=say(task, attempts, now),
+        deeds=deeds_of(caller, task),
+        trouble=_trouble(caller, task, attempts),
+        why=why_of(caller, task, now),
+        tries=tries,
+        rows=rows_of(shown, tries, now),
+        left_out=len(attempts) - len(shown),
+        progress=_percent(task),
+        progress_note=_progress_note(task),
+        input=texts.pretty_json(task.params),
+        result=texts.pretty_json(task.result) if task.status is Status.COMPLETED else None,
+        no_result=_NO_RESULT.get(task.status, ""),
+        facts=facts_of(task, attempts, now),
+        usage=_usage(task),
+        tags=task.tags,
+        metadata=texts.json_line(task.metadata, 2000),
+    )
+
+
+def deeds_of(caller: Caller, task: Task) -> frozenset[Literal["retry", "cancel", "delete", "edit"]]:
+    """Return what the caller may do with the task in its status."""
+    found: set[Literal["retry", "cancel", "delete", "edit"]] = set()
+    if caller.may("submit"):
+        found.add("edit")
+    if caller.may("control"):
+        if task.status in _RETRYABLE:
+            found.add("retry")
+        if task.status.is_terminal:
+            found.add("delete")
+        elif task.cancel_requested_at is None:
+            found.add("cancel")
+    return frozenset(found)
+
+
+def say(task: Task, attempts: Sequence[Attempt], now: datetime) -> str:
+    """Return the rest of the sentence that begins with the task's status."""
+    return _SENTENCES[task.status](task, attempts, now)
+
+
+def _say_pending(task: Task, _: Sequence[Attempt], now: datetime) -> str:
+    text = f"for {times.duration(now - task.created_at)}"
+    if task.attempt:
+        return f"{text}; {_tries(task.attempt, 'attempt')} so far, {_tries(task.tries_left, 'try')} left"
+    return text
+
+
+def _say_running(task: Task, attempts: Sequence[Attempt], now: datetime) -> str:
+    began = task.started_at or now
+    worker = f" on {attempts[-1].worker}" if attempts else ""
+    used = used_tries(attempts)
+    text = f"for {times.duration(now - began)}{worker}, try {used + 1} of {used + max(task.tries_left, 1)}"
+    return f"{text}; asked to stop" if task.cancel_requested_at is not None else text
+
+
+def _say_completed(task: Task, attempts: Sequence[Attempt], now: datetime) -> str:
+    more = "" if len(attempts) <= 1 else f" at attempt {task.attempt}"
+    return f"{_ended(task, now)}{more}, ran {times.duration(run_time(attempts, now))}"
+
+
+def _say_failed(task: Task, attempts: Sequence[Attempt], now: datetime) -> str:
+    if not attempts:
+        return f"{_ended(task, now)}, before any attempt"
+    used = used_tries(attempts)
+    after = f"after {used} of {used + task.tries_left} tries" if used else f"after {_tries(len(attempts), 'attempt')}"
+    return f"{after}, {_ended(task, now)}; ran {times.duration(run_time(attempts, now))} in all"
+
+
+def _say_cancelled(task: Task, attempts: Sequence[Attempt], now: datetime) -> str:
+    if not attempts:
+        return f"{_ended(task, now)}, before it started"
+    return f"{_ended(task, now)}; ran {times.duration(run_time(attempts, now))}"
+
+
+_SENTENCES: Mapping[Status, Callable[[Task, Sequence[Attempt], datetime], str]] = {
+    Status.PENDING: _say_pending,
+    Status.RUNNING: _say_running,
+    Status.COMPLETED: _say_completed,
+    Status.FAILED: _say_failed,
+    Status.CANCELLED: _say_cancelled,
+}
+
+
+def _ended(task: Task, now: datetime) -> str:
+    return times.ago(task.finished_at or now, now)
+
+
+def _tries(count: int, word: str) -> str:
+    plural = "tries" if word == "try" else f"{word}s"
+    return f"{count} {word if count == 1 else plural}"
+
+
+def _trouble(caller: Caller, task: Task, attempts: Sequence[Attempt]) -> Trouble | None:
+    """Return the problem of a task that has failed, or of the last attempt of one that is tried again."""
+    error = task.error
+    if error is None or task.status is Status.COMPLETED:
+        return None
+    name = error.type.rpartition("/")[2]
+    kind = PROBLEMS.get(name)
+    text = say_error(error)
+    same = [one for one in attempts if one.error is not None and say_error(one.error) == text]
+    each = f", in each of its {len(attempts)} attempts" if len(same) == len(attempts) > 1 else ""
+    traceback = error.traceback if caller.may("admin") else None
+    return Trouble(
+        title=f"{error.title}{each}",
+        error=texts.shown(text, 4000).text,
+        advice="" if kind is None else kind.advice,
+        traceback=None if traceback is None else texts.shown(traceback),
+        attempt=error.attempt,
+    )
+
+
+def why_of(caller: Caller, task: Task, now: datetime) -> Why | None:
+    """Return why a pending task waits; None for any other."""
+    if task.status is not Status.PENDING or task.waiting_for is None:
+        return None
+    to_queue = ("See the queue", f"queue/{task.queue}")
+    match task.reason:
+        case "paused":
+            resume = task.queue if caller.may("admin") else None
+            return Why(
+                "pause", f"It waits because queue {task.queue} is paused.", _place(task, now), (to_queue,), resume
+            )
+        case "dependencies":
+            links = tuple((f"Task {str(one)[-12:]}", f"task/{one}") for one in task.depends_on[:5])
+            return Why("pending", "It waits for tasks that it depends on.", "", links)
+        case "budget_exhausted":
+            return Why("warn", "It waits because the budget of the day is used up.", "", (("See the usage", "usage"),))
+        case "scheduled" | "retrying" | "snoozed":
+            due = task.next_attempt_at or task.run_at
+            text = "" if due is None else f"It is due {times.ago(due, now)}, at {times.full(due)}."
+            return Why("scheduled", f"It waits for its time: {task.waiting_for}.", text)
+        case "concurrency_limited" | "rate_limited":
+            title = f"It waits for a limit of queue {task.queue}: {task.waiting_for}."
+            return Why("pending", title, _place(task, now), (to_queue,))
+    if task.waiting_for.startswith("no worker"):
+        title = f"It waits because no worker runs {task.type} from queue {task.queue}."
+        return Why("warn", title, "Start a worker that has this type.", (("See the workers", "workers"),))
+    return Why("pending", f"It waits for a free slot: {task.waiting_for}.", _place(task, now), (to_queue,))
+
+
+def _place(task: Task, now: datetime) -> str:
+    """Return a sentence on a task's place in its queue and on its estimated start."""
+    parts = []
+    before = (task.queue_position or 1) - 1
+    if before:
+        many = "1 task is" if before == 1 else f"{before:,} tasks are" if before < MOST_BEFORE else "Many tasks are"
+        parts.append(f"{many} before it.")
+    if task.estimated_start_at is not None:
+        parts.append(f"It would start {times.ago(task.estimated_start_at, now)}, about.")
+    return " ".join(parts)
+
+
+def _percent(task: Task) -> int | None:
+    if task.progress is None or task.progress.fraction is None:
+        return None
+    return round(100 * min(1.0, max(0.0, task.progress.fraction)))
+
+
+def _progress_note(task: Task) -> str:
+    progress = task.progress
+    if progress is None:
+        return ""
+    if progress.message:
+        return texts.line(progress.message)
+    if progress.current is None or progress.total is None:
+        return ""
+    return f"{times.number(progress.current)} of {times.number(progress.total)}"
+
+
+def facts_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> list[Fact]:
+    """Return the facts that differ from nothing, in the order in which people ask for them."""
+    used = used_tries(attempts)
+    facts = [
+        Fact("Queue", task.queue, f"queue/{task.queue}"),
+        Fact("Place", "" if task.queue_position is None else f"{task.queue_position:,}"),
+        Fact("Priority", str(task.priority)),
+        Fact("Tries", f"{used} used, {task.tries_left} left"),
+        Fact("Submitted", at=task.created_at),
+        Fact("Owner", texts.line(task.owner or "")),
+        Fact("Due", at=task.run_at),
+        Fact("Started", at=task.started_at),
+        Fact("Ended", at=task.finished_at),
+        Fact("Next attempt", at=task.next_attempt_at if task.status is Status.PENDING else None),
+        Fact("Deadline", at=task.deadline),
+        Fact("Kept until", at=task.expires_at),
+        Fact("Unique key", texts.line(task.unique_key or "")),
+        Fact("Concurrency key", texts.line(task.concurrency_key or "")),
+        _link("Schedule", "schedule", task.schedule_id),
+        Fact("Tick", at=task.scheduled_for),
+        _link("Run again from", "task", task.replay_of),
+        *(_link("Depends on", "task", one) for one in task.depends_on),
+        *_webhook(task),
+        Fact("Trace", texts.line((task.traceparent or "")[3:35])),
+    ]
+    return [fact for fact in facts if fact.text or fact.at is not None]
+
+
+def _link(name: str, page: str, target: UUID | None) -> Fact:
+    return Fact(name) if target is None else Fact(name, str(target)[-12:], f"{page}/{target}")
+
+
+def _webhook(task: Task) -> list[Fact]:
+    if task.webhook is None:
+        return []
+    return [Fact("Webhook", texts.line(task.webhook.url, 80), f"webhook/{task.webhook.webhook_id}")]
+
+
+def _usage(task: Task) -> list[Fact]:
+    """Return what the task reports to have used up: its sums first."""
+    said: dict[str, Any] = read_usage(bytes(task.usage))
+    names = [*(name for name in SUMMED if name in said), *(name for name in said if name not in SUMMED)]
+    return [Fact(texts.line(name.replace("_", " ").capitalize(), 60), _amount(name, said[name])) for name in names[:20]]
+
+
+def _amount(name: str, value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"$ {value:.6f}".rstrip("0").rstrip(".") if name == "cost" else times.number(value)
+    return texts.line(value) if isinstance(value, str) else texts.json_line(msgspec.json.encode(value))

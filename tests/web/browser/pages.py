@@ -1,0 +1,33 @@
+"""The pages that a browser looks at: all of the table of pages, each with examples for the parameters of its path."""
+
+from __future__ import annotations
+
+from unittest.mock import MagicMock
+
+from tasker.api.operation import HTML
+from tasker.web.app import make_pages
+
+NOT_LOOKED_AT = {"/signin"}
+"""Looked at where a key is needed."""
+
+
+def paths_of(ids: dict[str, str]) -> dict[str, str]:
+    """Return the paths below /ui/ to look at, by a name for each."""
+    pages = [page for page in make_pages(MagicMock(), MagicMock(), MagicMock(), MagicMock()) if page.method == "GET"]
+    shown = [page.path for page in pages if page.media == HTML and page.path not in NOT_LOOKED_AT]
+    examples = {**_EXAMPLES, "/task/{task_id}": [ids[name] for name in ("failed", "running", "waiting", "story")]}
+    found: dict[str, str] = {}
+    for path in shown:
+        if "{" not in path:
+            found[path.strip("/") or "overview"] = path.lstrip("/")
+            continue
+        head, _, rest = path.partition("{")
+        for number, value in enumerate(examples.get(path, ids.get(path, "").split())):
+            found[f"{head.strip('/').replace('/', '-')}-{number}"] = head.lstrip("/") + value + rest.partition("}")[2]
+    return found
+
+
+_EXAMPLES = {
+    "/type/{name}": ["sum", "report", "gpt"],
+    "/queue/{name}": ["llm", "reports"],
+}

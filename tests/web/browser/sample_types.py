@@ -1,0 +1,66 @@
+"""Task types of an imagined shop, for the pages that a browser looks at."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from tasker import Context, task
+
+
+class Address(BaseModel):
+    """Where a report goes."""
+
+    street: str
+    city: str
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")] = "DE"
+
+
+@task(queue="reports")
+async def report(
+    context: Context,
+    customer: str,
+    since: date | None = None,
+    format: Literal["pdf", "xlsx", "csv"] = "pdf",
+    address: Address | None = None,
+    currency: str = "EUR",
+) -> str:
+    """Write a customer's report and deliver it."""
+    context.log("reading orders", since=str(since))
+    if currency not in ("EUR", "USD"):
+        context.log("nobody knows the currency", level="error", currency=currency)
+        raise ValueError(f"unknown currency {currency!r}")
+    return f"{customer}.{format}"
+
+
+@task(queue="reports")
+async def import_orders(context: Context, file: str, rows: int = 120_000) -> int:
+    """Read orders from a file, until somebody stops it."""
+    for row in range(0, rows, 10):
+        context.progress(row / rows, current=row, total=rows, message=f"{row:,} of {rows:,} rows")
+        await asyncio.sleep(0.2)
+    return rows
+
+
+@task(queue="llm")
+async def story(context: Context, prompt: str, words: int = 40) -> str:
+    """Tell a story, word by word."""
+    for number in range(words):
+        context.output(f"{prompt} {number} ")
+        await asyncio.sleep(0.05)
+    return "The end"
+
+
+@task
+async def say(text: str) -> str:
+    """Return what came, whatever it is."""
+    return text
+
+
+@task
+async def fail(message: str) -> str:
+    """Fail with any message."""
+    raise RuntimeError(message)

@@ -1,0 +1,82 @@
+"""A service with something to look at: tasks in every state, a paused queue, schedules, hostile texts."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+TYPES = Path(__file__).with_name("sample_types.py")
+WITHIN = 30.0
+HOSTILE = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">",
+    "\u202etxt.exe\u202c and \u2066isolated\u2069",
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x08\x08",
+    "'\"><svg onload=document.title='owned'>{{ 7 * 7 }} ${7*7} </textarea></template>",
+    "javascript:document.title='owned'",
+    '<hx-partial hx-target="body">owned</hx-partial>',
+    "</bdi></code></td></tr></table><form action=//evil.example><button>Sign in",
+    "x" * 3000,
+)
+
+
+class Stage:
+    """Submits tasks to a service, and waits for them."""
+
+    def __init__(self, url: str) -> None:
+        self.client = httpx2.Client(base_url=url, timeout=WITHIN)
+
+    def submit(self, type: str, *params: Any, **options: Any) -> str:
+        """Submit a task; return its id."""
+        reply = self.client.post("/task", json={"type": type, "params": list(params), **options})
+        assert reply.status_code == 202, reply.text
+        return str(reply.json()["task_id"])
+
+    def end(self, task_id: str) -> str:
+        """Wait until a task has ended; return its status."""
+        reply = self.client.get(f"/task/{task_id}", params={"wait": 20})
+        return str(reply.json()["status"])
+
+    def started(self, task_id: str) -> None:
+        """Wait until a task runs."""
+        until = time.monotonic() + WITHIN
+        while self.client.get(f"/task/{task_id}").json()["status"] == "pending":
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    def fill(self) -> dict[str, str]:
+        """Make tasks of every kind; return the ids of some by what they are."""
+        ids = {
+            "sum": self.submit("sum", 4, 2, tags=["nightly"]),
+            "reverse": self.submit("reverse", "Hello Tasker"),
+            "report": self.submit("report", "acme-41"),
+            "story": self.submit("story", "Once upon a time", 5),
+            "failed": self.submit("report", "globex", None, "pdf", None, "XBT", tags=["nightly", "tenant:globex"]),
+        }
+        for customer in ("initech", "umbrella", "hooli"):
+            self.end(self.submit("report", customer, None, "xlsx", None, "XBT"))
+        for task_id in ids.values():
+            self.end(task_id)
+        ids["running"] = self.submit("import_orders", "orders-2026-11-29.csv")
+        ids["scheduled"] = self.submit("report", "acme-77", delay=3600)
+        self.client.patch("/queue/llm", json={"paused": True, "concurrency": 8})
+        ids["waiting"] = self.submit("story", "Tell me of clocks")
+        ids["cancelled"] = self.submit("story", "Never told")
+        self.client.post(f"/task/{ids['cancelled']}/cancel")
+        self.client.post("/schedule", json={"name": "nightly reports", "cron": "30 2 * * *", "task": {
+            "type": "report", "params": ["acme-41"]}})  # fmt: skip
+        self.started(ids["running"])
+        return ids
+
+    def fill_with_hostile_texts(self) -> list[str]:
+        """Make tasks whose params, result, error, tags and metadata try to act."""
+        ids = []
+        for text in HOSTILE:
+            ids.append(self.submit("say", text, metadata={"note": text[:200]}))
+            ids.append(self.submit("fail", text))
+        ids.append(self.submit("say", "tagged", tags=["<b>tag</b>"]))
+        for task_id in ids:
+            self.end(task_id)
+        return ids

@@ -1,0 +1,53 @@
+"""Every page, light, dark, on a phone: its policy kept, no other origin, axe content, no sideways scroll."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from tests.server import Server
+from tests.web.browser.conftest import Watched
+from tests.web.browser.pages import paths_of
+
+LOOKS = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 800}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+}
+RULES = {
+    "light": None,
+    "dark": {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}},
+    "phone": {"runOnly": {"type": "rule", "values": ["scrollable-region-focusable", "target-size", "meta-viewport"]}},
+}
+"""The rules that may judge a page otherwise in this look; None: all."""
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_page(browser: Browser, server: Server, ids: dict[str, str], look: str) -> None:
+    context = browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
+    watched = Watched(context, server.url)
+    found: list[str] = []
+    for path in (*paths_of(ids).values(), "tasks?status=cancelled&type=nothing"):
+        page = watched.goto(path)
+        found += [f"{path}: {fault}" for fault in watched.faults]
+        watched.faults.clear()
+        width = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+        if width[0] > width[1]:
+            found.append(f"{path}: it is {width[0]} px wide, the window {width[1]} px")
+        for violation in Axe().run(page, options=RULES[look]).response["violations"]:
+            nodes = [node["html"][:150] for node in violation["nodes"][:3]]
+            found.append(f"{path}: {violation['id']}: {violation['help']}: {nodes}")
+    context.close()
+    assert found == []
+
+
+def test_the_first_view_is_small(watched: Watched, ids: dict[str, str]) -> None:
+    """40 kB as they are sent, in at most 6 requests, besides the stream."""
+    sizes: dict[str, int] = {}
+    watched.page.on("response", lambda reply: sizes.update({reply.url: int(reply.request.sizes()["responseBodySize"])}))
+    with watched.page.expect_request(lambda request: "/live/" in request.url):
+        watched.goto("tasks")
+    shown = {url: size for url, size in sizes.items() if "/live/" not in url}
+    assert len(shown) <= 5, shown
+    assert sum(shown.values()) <= 40_000, shown

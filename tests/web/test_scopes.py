@@ -1,0 +1,129 @@
+"""What each key sees and may do: every page, written out, so that no scope is loosened in passing."""
+
+from __future__ import annotations
+
+from unittest.mock import MagicMock
+
+from tasker.web.app import make_pages
+from tasker.web.page import Page
+from tests.web.conftest import Web
+
+ANY_ID = "0198e000-0000-7000-8000-000000000000"
+SCOPE_OF = {
+    "public": {"GET ", "GET /signin", "POST /signin", "GET /static/{file}"},
+    "any": {"POST /signout", "GET /types", "GET /type/{name}"},
+    "read": {
+        "GET /",
+        "GET /live/overview",
+        "GET /tasks",
+        "GET /live/tasks",
+        "GET /task/{task_id}",
+        "GET /task/{task_id}/live",
+        "GET /task/{task_id}/raw",
+        "GET /task/{task_id}/output",
+        "GET /task/{task_id}/log",
+        "GET /task/{task_id}/{text}",
+        "GET /queues",
+        "GET /live/queues",
+        "GET /queue/{name}",
+        "GET /schedules",
+        "GET /schedule/{schedule_id}",
+        "GET /workers",
+        "GET /live/workers",
+        "GET /webhooks",
+        "GET /webhook/{webhook_id}",
+        "GET /usage",
+        "GET /bulk",
+        "GET /bulk/{bulk_id}",
+        "GET /bulk/{bulk_id}/live",
+    },
+    "submit": {
+        "POST /type/{name}",
+        "GET /new/schedule",
+        "POST /new/schedule",
+        "GET /schedule/{schedule_id}/edit",
+        "POST /schedule/{schedule_id}/edit",
+        "POST /schedule/{schedule_id}/pause",
+        "POST /schedule/{schedule_id}/resume",
+        "POST /schedule/{schedule_id}/trigger",
+    },
+    "control": {
+        "POST /task/{task_id}/cancel",
+        "POST /task/{task_id}/retry",
+        "POST /task/{task_id}/delete",
+        "POST /schedule/{schedule_id}/delete",
+        "GET /new/webhook",
+        "POST /new/webhook",
+        "GET /webhook/{webhook_id}/edit",
+        "POST /webhook/{webhook_id}/edit",
+        "POST /webhook/{webhook_id}/pause",
+        "POST /webhook/{webhook_id}/resume",
+        "POST /webhook/{webhook_id}/rotate",
+        "POST /webhook/{webhook_id}/delete",
+        "POST /webhook/{webhook_id}/deliveries/{delivery_id}/redeliver",
+        "POST /bulk",
+        "POST /bulk/start",
+        "POST /bulk/{bulk_id}/stop",
+        "POST /bulk/{bulk_id}/undo",
+    },
+    "admin": {
+        "POST /queue/{name}/pause",
+        "POST /queue/{name}/resume",
+        "POST /queue/{name}/limits",
+        "GET /keys",
+        "POST /keys",
+        "POST /key/{key_id}/revoke",
+        "GET /audit",
+    },
+}
+
+
+def table() -> list[Page]:
+    return make_pages(MagicMock(), MagicMock(), MagicMock(), MagicMock())
+
+
+def path_of(page: Page) -> str:
+    parts = [ANY_ID if part.endswith("_id}") else "sum" if "{" in part else part for part in page.path.split("/")]
+    return "/ui" + "/".join(parts)
+
+
+def test_each_page_needs_the_scope_written_here() -> None:
+    found: dict[str, set[str]] = {}
+    for page in table():
+        found.setdefault(page.scope, set()).add(f"{page.method} {page.path}")
+    assert found == SCOPE_OF
+
+
+def test_no_page_is_declared_twice() -> None:
+    rows = [(page.method, page.path) for page in table()]
+    assert len(rows) == len(set(rows))
+
+
+async def test_without_a_key_nothing_but_the_sign_in_is_shown(locked: Web) -> None:
+    for page in table():
+        if page.scope != "public":
+            reply = await locked.client.request(page.method, path_of(page))
+            assert reply.status_code == 401, page
+            assert "Sign in" in reply.text
+
+
+async def test_a_key_without_the_scope_is_refused(web: Web) -> None:
+    for scope in ("submit", "read", "control"):
+        await web.sign_in(scope, owner=scope)
+        for page in table():
+            if page.scope in ("public", "any", scope):
+                continue
+            reply = await web.client.request(page.method, path_of(page))
+            assert reply.status_code == 403, (scope, page)
+
+
+async def test_the_navigation_shows_what_the_key_may_see(web: Web) -> None:
+    await web.sign_in("admin")
+    page = await web.get("/ui/tasks")
+    for link in table():
+        if link.nav is not None:
+            assert f">{link.nav}<" in page.replace("</svg>", ">")
+    await web.sign_in("submit", owner="s")
+    page = await web.get("/ui/tasks", 403)
+    assert 'aria-label="Pages"' in page or not any(one.nav and one.scope == "any" for one in table())
+    assert 'href="tasks"' not in page

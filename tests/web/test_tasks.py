@@ -1,0 +1,108 @@
+"""The list of tasks: what it shows of each, its filters, and the way to older ones."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from html import unescape
+
+from tasker.model.keys import ANYBODY
+from tasker.model.queues import QueueChange
+from tasker.rules.lifecycle import Failed
+from tasker.rules.lifecycle import problem as task_problem
+from tests.web.conftest import Web
+
+ROW = re.compile(r'<tr id="t-([0-9a-f-]{36})" data-status="(\w+)">(.*?)</tr>', re.DOTALL)
+TAG = re.compile(r"<[^>]*>")
+
+
+def rows(page: str) -> dict[str, tuple[str, str]]:
+    """Return the status and text of each row, by id, newest first."""
+    return {found[0]: (found[1], " ".join(unescape(TAG.sub(" ", found[2])).split())) for found in ROW.findall(page)}
+
+
+async def test_one_line_tells_the_story(web: Web) -> None:
+    done = await web.rig.submit("sum", [4, 2])
+    await web.rig.finish()
+    failed = await web.rig.submit("sum", [1, 2])
+    await web.rig.finish(Failed(task_problem("task-raised", "ValueError: unknown <b>currency</b>")))
+    waits = await web.rig.submit("reverse", ["x"], delay=90)
+    shown = rows(await web.get("/ui/tasks"))
+    assert list(shown) == [waits, failed, done]
+    assert shown[done][0] == "completed"
+    assert "[4,2] → 6 default" in shown[done][1]
+    assert shown[failed][0] == "failed"
+    assert "→ ValueError: unknown <b>currency</b>" in shown[failed][1]
+    assert shown[waits][0] == "pending"
+    assert "scheduled" in shown[waits][1]
+    assert "starts in 1 min" in shown[waits][1]
+
+
+async def test_a_pending_task_says_why_it_waits(web: Web) -> None:
+    task_id = await web.rig.submit(queue="llm")
+    assert "next in its queue" in rows(await web.get("/ui/tasks"))[task_id][1]
+    await web.rig.service.queues.change(ANYBODY, "llm", QueueChange(paused=True))
+    assert "queue paused" in rows(await web.get("/ui/tasks"))[task_id][1]
+
+
+async def test_filters(web: Web) -> None:
+    one = await web.rig.submit("sum", [4, 2], tags=["nightly"])
+    two = await web.rig.submit("reverse", ["x"], queue="llm")
+    for query, expected in (
+        ("", [two, one]), ("?type=sum", [one]), ("?queue=llm", [two]), ("?tag=nightly", [one]),
+        ("?status=pending", [two, one]), ("?status=failed", []), ("?since=15m", [two, one]),
+    ):  # fmt: skip
+        assert list(rows(await web.get(f"/ui/tasks{query}"))) == expected, query
+    web.rig.clock.advance(timedelta(hours=1))
+    assert list(rows(await web.get("/ui/tasks?since=15m"))) == []
+
+
+async def test_chips_lead_to_the_page_without_them(web: Web) -> None:
+    page = await web.get("/ui/tasks?type=sum&queue=a%26b&since=24h&status=failed")
+    assert 'href="?queue=a%26b&amp;since=24h&amp;status=failed" aria-label="Remove the filter type"' in page
+    assert "last 24 h" in page
+    assert 'href="?type=sum&amp;queue=a%26b&amp;since=24h&amp;status=running"' in page  # the tab of another status
+    assert "No task matches." in page
+
+
+async def test_the_api_call_gives_the_same_tasks(web: Web) -> None:
+    task_id = await web.rig.submit("sum", [4, 2])
+    await web.rig.submit("reverse", ["x"])
+    page = await web.get("/ui/tasks?type=sum&since=24h&status=pending")
+    path = re.search(r"curl 'http://localhost:5000(/task\?[^']+)'", unescape(page))
+    assert path is not None
+    reply = await web.client.get(path[1], headers={"accept": "application/json"})
+    assert [task["task_id"] for task in reply.json()["items"]] == [task_id]
+
+
+async def test_older_and_newest(web: Web) -> None:
+    ids = [await web.rig.submit() for _ in range(5)]
+    page = await web.get("/ui/tasks?limit=2")
+    assert list(rows(page)) == [ids[4], ids[3]]
+    assert 'id="newer"' not in page
+    older = re.search(r'href="([^"]+)" id="older"', page)
+    assert older is not None
+    page = await web.get("/ui/tasks" + unescape(older[1]))
+    assert list(rows(page)) == [ids[2], ids[1]]
+    assert 'href="?limit=2" id="newer"' in page
+    await web.get("/ui/tasks?cursor=made-up", 422)
+
+
+async def test_an_owner_sees_its_own_tasks_alone(web: Web) -> None:
+    hers = await web.rig.client.post("/task", json={"type": "sum", "params": [4, 2]}, headers=await web.rig.key(
+        "submit", owner="alice"))  # fmt: skip
+    await web.sign_in("read", owner="bob")
+    assert rows(await web.get("/ui/tasks")) == {}
+    await web.sign_in("read", owner="alice")
+    assert list(rows(await web.get("/ui/tasks"))) == [hers.json()["task_id"]]
+
+
+async def test_what_a_key_may_not_do_is_not_offered(web: Web) -> None:
+    await web.rig.submit()
+    assert 'id="bulk"' in await web.get("/ui/tasks")
+    await web.rig.client.post("/task", json={"type": "sum", "params": [4, 2]}, headers=await web.rig.key(
+        "submit", owner="alice"))  # fmt: skip
+    await web.sign_in("read", owner="alice")
+    assert 'id="bulk"' not in await web.get("/ui/tasks")
+    await web.sign_in("submit", owner="alice")
+    await web.get("/ui/tasks", 403)
