@@ -46,7 +46,9 @@ async def ids_of(engine: Engine, where: TaskFilter) -> list[UUID]:
 
 
 async def test_an_action_is_found_as_it_was_created(engine: Engine, clock: ManualClock) -> None:
-    where = TaskFilter(status=(Status.FAILED,), type="t", tag="a", created_after=clock.now(), owner="me", bulk=uuid4())
+    where = TaskFilter(
+        status=(Status.FAILED,), types=("t",), tag="a", created_after=clock.now(), owner="me", bulk=uuid4()
+    )
     full = make_bulk(
         "retry", [uuid4(), uuid4()], owner="me", key_id="k", tasks_of="me", selects=write_filter(where), given=2,
         place="p", at_most=1 << 40, matched=1 << 40, done=1, skips={"gone": 2}, undo_of=uuid4(), started_at=clock.now(),

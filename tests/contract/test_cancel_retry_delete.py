@@ -251,7 +251,7 @@ async def test_a_terminal_task_is_erased_with_all_that_belongs_to_it(
     assert await engine.find(draft.task_id) is None
     assert await engine.find_attempts(draft.task_id) == []
     assert await engine.find_events(draft.task_id) == []
-    for where in (TaskFilter(), TaskFilter(tag="t"), TaskFilter(type="sum")):
+    for where in (TaskFilter(), TaskFilter(tag="t"), TaskFilter(types=("sum",))):
         assert [task.task_id for task in (await engine.find_many(where, limit=10)).items] == [kept]
     [receipt] = await engine.submit([make_draft(clock.now(), idempotency=make_key(clock.now()))])
     assert receipt.outcome == "stored", "the idempotency key went with its task"

@@ -118,8 +118,9 @@ async def test_tasks_are_counted_and_chosen_by_a_filter(driver: Driver, clock: M
     control = driver.engine.control
     newest_first = [draft.task_id for draft in reversed(others)]
     for where, count in (
-        (ENDED, 3), (PENDING, 8), (RUNNING, 1), (TaskFilter(), 12), (TaskFilter(type="other"), 7),
-        (TaskFilter(status=(Status.PENDING,), queue="q"), 7), (TaskFilter(tag="each"), 5), (TaskFilter(tag="no"), 0),
+        (ENDED, 3), (PENDING, 8), (RUNNING, 1), (TaskFilter(), 12), (TaskFilter(types=("other",)), 7),
+        (TaskFilter(status=(Status.PENDING,), queues=("q",)), 7), (TaskFilter(tag="each"), 5),
+        (TaskFilter(tag="no"), 0),
         (TaskFilter(status=(Status.FAILED, Status.PENDING), tag="each"), 2), (TaskFilter(owner="x"), 0),
         (TaskFilter(status=(Status.FAILED,), created_before=clock.now() - 3 * SECOND), 0),
         (TaskFilter(status=(Status.FAILED,), created_after=clock.now() - 4 * SECOND), 1),

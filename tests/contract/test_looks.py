@@ -99,14 +99,14 @@ async def test_a_page_may_be_short_in_the_middle_of_a_list(engine: Engine) -> No
         for number in range(2 * ROWS)
     ]
     await engine.submit(drafts)
-    rare = TaskFilter(queue="odd", type="sum", status=(Status.PENDING,), created_after=BEGIN - DAY)
+    rare = TaskFilter(queues=("odd",), types=("sum",), status=(Status.PENDING,), created_after=BEGIN - DAY)
     assert await listed(engine, rare) == [drafts[ROWS + 5].task_id, drafts[5].task_id]
 
 
 async def test_an_index_leads_past_any_number_of_other_tasks(engine: Engine) -> None:
     rare = make_draft(BEGIN, type="rare", queue="rare", tags=("rare",), owner="ada")
     await engine.submit([rare, *one_a_second(BEGIN, 3 * ROWS, tags=("t",), owner="eve", queue="q")])
-    for where in ({"type": "rare"}, {"queue": "rare"}, {"tag": "rare"}, {"owner": "ada"}):
+    for where in ({"types": ("rare",)}, {"queues": ("rare",)}, {"tag": "rare"}, {"owner": "ada"}):
         for more in ({}, {"status": (Status.PENDING,)}, {"created_before": BEGIN + DAY}):
             [page] = await pages(engine, TaskFilter(**where, **more))  # type: ignore[arg-type]
             assert [task.task_id for task in page.items] == [rare.task_id], (where, more)
@@ -116,14 +116,14 @@ async def test_of_several_indexes_the_one_that_leads_farthest_is_used(engine: En
     rare = make_draft(BEGIN, type="common", queue="rare", tags=("common",), owner="ada")
     others = one_a_second(BEGIN, 3 * ROWS, type="common", tags=("common",), owner="ada")
     await engine.submit([rare, *others])
-    [page] = await pages(engine, TaskFilter(type="common", tag="common", owner="ada", queue="rare"))
+    [page] = await pages(engine, TaskFilter(types=("common",), tag="common", owner="ada", queues=("rare",)))
     assert [task.task_id for task in page.items] == [rare.task_id]
 
 
 async def test_of_indexes_that_all_have_many_the_one_with_the_oldest_is_used(engine: Engine) -> None:
     drafts = [make_draft(BEGIN + n * SECOND, queue="default" if n % 5 else "fifth") for n in range(10 * ROWS)]
     await engine.submit(drafts)
-    page = await engine.find_many(TaskFilter(type="sum", queue="fifth", status=(Status.COMPLETED,)), limit=5)
+    page = await engine.find_many(TaskFilter(types=("sum",), queues=("fifth",), status=(Status.COMPLETED,)), limit=5)
     assert page.searched_back_to == drafts[::5][-ROWS].created_at
 
 
@@ -166,10 +166,10 @@ async def test_an_owner_is_told_of_its_own_tasks_only(engine: Engine) -> None:
 async def test_a_count_and_a_choice_go_on_with_their_cursors(engine: Engine) -> None:
     drafts = one_a_second(BEGIN, 3 * ROWS)
     await engine.submit(drafts)
-    first = await engine.control.count(TaskFilter(type="sum"))
+    first = await engine.control.count(TaskFilter(types=("sum",)))
     assert (first.count, first.next_cursor is None) == (ROWS, False)
-    assert await counted(engine, TaskFilter(type="sum")) == 3 * ROWS
-    assert await chosen(engine, TaskFilter(type="sum")) == [draft.task_id for draft in reversed(drafts)]
+    assert await counted(engine, TaskFilter(types=("sum",))) == 3 * ROWS
+    assert await chosen(engine, TaskFilter(types=("sum",))) == [draft.task_id for draft in reversed(drafts)]
     none = await engine.control.choose(TaskFilter(status=(Status.COMPLETED,)), limit=5, cursor=None)
     assert (none.tasks, none.next_cursor is None) == ([], False)
 
@@ -202,16 +202,19 @@ def random_filter(random: Random, drafts: list[Draft]) -> TaskFilter:
         return random.choice((None, None, *values))
 
     return TaskFilter(
-        type=some("sum", "gpt", "no"), queue=some("default", "q"), tag=some("a", "b"), owner=some("", "ada"),
+        types=random.choice(((), ("sum",), ("gpt", "no"), ("rare", "sum"))),
+        queues=random.choice(((), (), ("q",), ("default",), ("q", "r"), ("default", "q"))),
+        tag=some("a", "b"), owner=some("", "ada"),
         status=random.choice(((), (), (Status.PENDING,), (Status.CANCELLED,), (Status.PENDING, Status.CANCELLED))),
         created_after=some(times()), created_before=some(times()),
     )  # type: ignore[arg-type]  # fmt: skip
 
 
 def matches(where: TaskFilter, draft: Draft, status: Status) -> bool:
-    given = ((where.type, draft.type), (where.queue, draft.queue), (where.owner, draft.owner))
     return (
-        all(want in (None, has) for want, has in given)
+        (not where.types or draft.type in where.types)
+        and (not where.queues or draft.queue in where.queues)
+        and where.owner in (None, draft.owner)
         and (where.tag is None or where.tag in draft.tags)
         and (not where.status or status in where.status)
         and (where.created_after is None or draft.created_at > where.created_after)

@@ -152,7 +152,7 @@ async def check_expired(engine: Engine, task_id: UUID, tombstone: Tombstone) -> 
 
 
 LISTS = (
-    TaskFilter(), TaskFilter(tag="t"), TaskFilter(type="sum"), TaskFilter(status=(Status.FAILED,)),
+    TaskFilter(), TaskFilter(tag="t"), TaskFilter(types=("sum",)), TaskFilter(status=(Status.FAILED,)),
     TaskFilter(status=(Status.PENDING, Status.FAILED)), TaskFilter(status=(Status.COMPLETED, Status.FAILED)),
 )  # fmt: skip
 

@@ -60,7 +60,7 @@ async def test_a_new_task_is_whole_although_a_worker_waits_for_it(driver: Driver
     assert (bytes(task.params), msgspec.json.decode(task.metadata)) == (b"[1, 2]", {"n": 1})
     [attempt] = await driver.engine.find_attempts(task_id)
     assert (attempt.attempt, attempt.worker, attempt.ending) == (1, "worker-1", None)
-    for where in (TaskFilter(tag="b"), TaskFilter(status=(Status.RUNNING,)), TaskFilter(type="sum")):
+    for where in (TaskFilter(tag="b"), TaskFilter(status=(Status.RUNNING,)), TaskFilter(types=("sum",))):
         assert [found.task_id for found in (await driver.engine.find_many(where, limit=10)).items] == [task_id]
     [again] = await driver.engine.submit([msgspec.structs.replace(draft, task_id=UUID(int=1))])
     assert (again.task_id, again.outcome) == (task_id, "replayed")

@@ -50,7 +50,7 @@ async def alices(service: Service, driver: Driver, clock: ManualClock) -> Alices
     pending = await service.submissions.submit(ALICE, UNIQUE)
     schedule = await service.schedules.create(ALICE, HOURLY)
     webhook = await service.webhooks.create(ALICE, {"url": "https://example.com/", "events": ("created",)})
-    bulk = await service.bulk.start(ALICE, "retry", Selection(TaskFilter(type="none")))
+    bulk = await service.bulk.start(ALICE, "retry", Selection(TaskFilter(types=("none",))))
     return Alices(service, type_, failed, pending.task.task_id, schedule.schedule_id, webhook.webhook_id, bulk.bulk_id)
 
 
@@ -97,7 +97,7 @@ async def _find(s: Service, a: Alices) -> None:
 
 
 async def _find_tasks(s: Service, a: Alices) -> None:
-    for where in (TaskFilter(), TaskFilter(owner="alice"), TaskFilter(tag="t"), TaskFilter(type="add")):
+    for where in (TaskFilter(), TaskFilter(owner="alice"), TaskFilter(tag="t"), TaskFilter(types=("add",))):
         page = await s.tasks.find_many(BOB, where, limit=1)
         assert (page.items, page.next_cursor) == ([], None)
 

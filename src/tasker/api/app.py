@@ -19,6 +19,7 @@ from tasker.api.calls import Call
 from tasker.api.catalogue import TypeOperations
 from tasker.api.docs import DocsOperations
 from tasker.api.events import EventOperations
+from tasker.api.failures import FailureOperations
 from tasker.api.feed import FeedOperations
 from tasker.api.fleet import FleetOperations
 from tasker.api.guards import Body, Guard, Rules
@@ -79,6 +80,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *operations_of(BulkOperations(service)),
         *operations_of(events),
         *operations_of(FeedOperations(service.feed)),
+        *operations_of(FailureOperations(service.failures)),
         *operations_of(ScheduleOperations(service, clock)),
         *operations_of(TypeOperations(service)),
         *operations_of(FleetOperations(service, clock, silent_after=settings.lease)),

@@ -24,6 +24,8 @@ from tasker.requests.submissions import RunAt
 MAX_WAIT = 60
 """The most seconds that one request may wait for a task."""
 _MAX_PARAMETERS = 200
+MAX_VALUES = 50
+"""Limit of the different values of one parameter."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _WAIT = re.compile(rb'(?:^|[,;\s])wait\s*=\s*"?([^,;"\s]*)', re.IGNORECASE)
 _VALIDATE = re.compile(rb'(?:^|[,;\s])handling\s*=\s*"?validate"?\s*(?:[,;]|$)', re.IGNORECASE)
@@ -36,7 +38,7 @@ _T = TypeVar("_T")
 class Parameter(NamedTuple):
     """A query parameter: `read` parses its text, or raises ValueError with what was expected.
 
-    many: it may be repeated, or given once with commas; its value is a tuple.
+    many: it may be repeated, or given once with commas; its value is a tuple, with each of them once.
     """
 
     name: str
@@ -160,7 +162,10 @@ def _pairs(query_string: bytes) -> list[tuple[str, str]]:
 
 def _read_parameter(parameter: Parameter, texts: list[str]) -> Any:
     if parameter.many:
-        return tuple(parameter.read(part) for text in texts for part in text.split(","))
+        parts = dict.fromkeys(part for text in texts for part in text.split(","))
+        if len(parts) > MAX_VALUES:
+            raise ValueError(f"expected at most {MAX_VALUES} values, got {len(parts)}")
+        return tuple(parameter.read(part) for part in parts)
     if len(texts) > 1:
         raise ValueError("expected once, got more")
     return parameter.read(texts[0])
@@ -191,6 +196,12 @@ def text_of(most: int) -> Callable[[str], str]:
 def text_parameter(name: str, description: str) -> Parameter:
     """Return a parameter of 1 to 100 characters."""
     return Parameter(name, description, {"type": "string", "minLength": 1}, text_of(100))
+
+
+def texts_parameter(name: str, description: str) -> Parameter:
+    """Return a parameter of one or more texts of 1 to 100 characters."""
+    schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
+    return Parameter(name, description, schema, text_of(100), many=True)
 
 
 def choices_parameter(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
 from tasker.api.accepts import choose
 from tasker.api.buffers import PIECE
-from tasker.api.calls import Call, Parameter, whole
-from tasker.api.operation import Answer, get
+from tasker.api.calls import Call, Parameter, one_of, whole
+from tasker.api.operation import Answer, get, ok
+from tasker.api.pages import page_reply
 from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task, sees_tracebacks
 from tasker.errors import Invalid
-from tasker.model import Event, Status, Task
+from tasker.model import LOG_LEVELS, Event, Status, Task
 from tasker.model.keys import Caller
 from tasker.service import Service
 from tasker.wire import events as wire
@@ -30,6 +33,30 @@ _AFTER = Parameter(
     "Begin after the event with this sequence; `Last-Event-ID` takes precedence.",
     {"type": "integer", "minimum": 0, "default": 0},
     whole(0, _MAX_SEQUENCE),
+)
+
+
+DEFAULT_TAIL = 100
+MAX_TAIL = 1000
+LOG_PARAMETERS = (
+    Parameter(
+        "tail",
+        f"The most records; default {DEFAULT_TAIL}, and never more than {MAX_TAIL}. Large ones: fewer.",
+        {"type": "integer", "minimum": 1, "default": DEFAULT_TAIL},
+        whole(1, MAX_TAIL),
+    ),
+    Parameter(
+        "level",
+        "Only records of this level, or a higher one.",
+        {"type": "string", "enum": list(LOG_LEVELS), "default": LOG_LEVELS[0]},
+        one_of(*LOG_LEVELS),
+    ),
+    Parameter(
+        "cursor",
+        "`next_cursor` of the last answer, for the records before.",
+        {"type": "string"},
+        whole(1, _MAX_SEQUENCE),
+    ),
 )
 
 
@@ -76,6 +103,21 @@ class EventOperations:
             return empty_reply(204)
         media = choose(call.head.headers.get(b"accept"), STREAMS) or SSE
         return self.stream(caller, task_id, media, after=after)
+
+    @get(
+        "/task/{task_id}/log",
+        "Read the end of a task's log",
+        ok("The last records, oldest first.", wire.LogPage, ("Link",)),
+        problems=("expired",),
+        parameters=LOG_PARAMETERS,
+    )
+    async def read_log(self, call: Call) -> Reply:
+        query = {"tail": DEFAULT_TAIL} | call.query()
+        task_id, level = call.task_id(), query.get("level", LOG_LEVELS[0])
+        page = await self._tasks.log(call.caller, task_id, level=level, limit=query["tail"], before=query.get("cursor"))
+        cursor = None if page.before is None else str(page.before)
+        shown = wire.LogPage(items=[_log_entry(event) for event in page.events], next_cursor=cursor)
+        return page_reply(call, f"/task/{task_id}/log", shown)
 
     def stream(
         self, caller: Caller, task_id: UUID, media: str, *, after: int = 0, headers: tuple[Header, ...] = ()
@@ -144,6 +186,19 @@ def encode_event(event: Event, task: Task | None, *, tracebacks: bool, cursor: s
         *([more] if more else ()),
     ]
     return b",".join(parts) + b"}"
+
+
+def _log_entry(event: Event) -> wire.LogEntry:
+    said = msgspec.json.decode(event.data, type=dict[str, Any])
+    fields = said.get("fields")
+    return wire.LogEntry(
+        sequence=event.sequence,
+        attempt=event.attempt,
+        time=event.time,
+        level=str(said.get("level", "")),  # an archive may bring anything
+        message=str(said.get("message", "")),
+        fields=fields if isinstance(fields, dict) else {},
+    )
 
 
 def _last_event_id(call: Call) -> int | None:

@@ -15,19 +15,16 @@ from tasker.api.calls import (
     Call,
     Parameter,
     Wait,
-    choices_parameter,
     idempotency_key,
-    moment,
     one_of,
     preferred_wait,
     prefers_validation,
-    text_parameter,
     trace_of,
-    uuid_of,
     wait_parameter,
 )
 from tasker.api.catalogue import type_in_path
 from tasker.api.events import STREAMS, EventOperations
+from tasker.api.filters import FILTER_PARAMETERS, filter_of
 from tasker.api.operation import (
     STORE_PROBLEMS,
     SUBMIT_PROBLEMS,
@@ -58,7 +55,7 @@ from tasker.api.replies import (
 )
 from tasker.clock import Clock
 from tasker.errors import Conflict, Forbidden, Invalid
-from tasker.model import Status, Task, TaskFilter
+from tasker.model import Status, Task
 from tasker.model.keys import Caller
 from tasker.requests.submissions import ReplayBody
 from tasker.rules.waiting import SOON
@@ -66,19 +63,13 @@ from tasker.service import Service, Submitted
 from tasker.wire import tasks as wire
 from tasker.wire.events import Event
 
-_ID = {"type": "string", "format": "uuid"}
-_TIME = {"type": "string", "format": "date-time"}
-LIST_PARAMETERS = (
-    choices_parameter("status", "Only tasks of these statuses; repeated or separated by commas.", Status, Status),
-    text_parameter("type", "Only tasks of this type."),
-    text_parameter("queue", "Only tasks of this queue."),
-    text_parameter("tag", "Only tasks with this tag."),
-    Parameter("created_after", "Only tasks submitted after this time.", _TIME, moment),
-    Parameter("created_before", "Only tasks submitted before this time.", _TIME, moment),
-    text_parameter("owner", "Only tasks of this owner; without an admin's key, only one's own."),
-    Parameter("bulk", "Only tasks that this bulk action has cancelled or retried.", _ID, uuid_of),
-    *page_parameters("tasks"),
+_COUNT = Parameter(
+    "count",
+    "`true`: also how many tasks match in all, counted for at most 50 ms and up to 10,001.",
+    {"type": "string", "enum": ["true", "false"]},
+    one_of("true", "false"),
 )
+LIST_PARAMETERS = (*FILTER_PARAMETERS, *page_parameters("tasks"), _COUNT)
 _INCLUDE = Parameter(
     "include",
     "`attempts`: also when, where and how each attempt ended.",
@@ -194,11 +185,15 @@ class TaskOperations:
         query = list_query(call)
         limit, cursor = query.pop("limit"), query.pop("cursor", None)
         await call.unread.room()
-        page = await self._tasks.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
+        is_counted, where = query.pop("count", "false") == "true", filter_of(query)
+        page = await self._tasks.find_many(call.caller, where, limit=limit, cursor=cursor)
         tasks = await self._waiting.with_reasons(call.caller, page.items)
         items = b",".join([show_task(call.caller, task) for task in tasks])
-        back = b"" if page.searched_back_to is None else b',"searched_back_to":%b' % encode(page.searched_back_to)
-        body = b'{"items":[%b],"next_cursor":%b%b}' % (items, encode(page.next_cursor), back)
+        more = b"" if page.searched_back_to is None else b',"searched_back_to":%b' % encode(page.searched_back_to)
+        if is_counted:
+            count = await self._tasks.count(call.caller, where)
+            more += b',"count":' + encode(wire.TaskCount(number=count.number, is_exact=count.is_exact))
+        body = b'{"items":[%b],"next_cursor":%b%b}' % (items, encode(page.next_cursor), more)
         return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
 
     @_submission(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasker.model.attempts import Attempt, Claim, Ending, Lease, Report, Transition
 from tasker.model.drafts import Draft, Idempotency, Receipt
-from tasker.model.events import Change, Event, NewEvent
+from tasker.model.events import LOG_LEVELS, Change, Event, LogLevel, LogPage, NewEvent
 from tasker.model.tasks import (
     MAX_RETENTION,
     ExceptionInfo,
@@ -21,6 +21,7 @@ from tasker.model.tasks import (
     RetryPolicy,
     Status,
     Task,
+    TaskCount,
     TaskFilter,
     TaskProblem,
     Tombstone,
@@ -31,6 +32,7 @@ from tasker.model.tasks import (
 from tasker.model.workers import RunningAttempt, WorkerInfo, WorkerState
 
 __all__ = [
+    "LOG_LEVELS",
     "MAX_RETENTION",
     "Attempt",
     "Change",
@@ -43,6 +45,8 @@ __all__ = [
     "Idempotency",
     "JsonObject",
     "Lease",
+    "LogLevel",
+    "LogPage",
     "NewEvent",
     "OnConflict",
     "OnCrash",
@@ -58,6 +62,7 @@ __all__ = [
     "RunningAttempt",
     "Status",
     "Task",
+    "TaskCount",
     "TaskFilter",
     "TaskProblem",
     "Tombstone",

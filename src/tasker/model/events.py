@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 from uuid import UUID
 
 from msgspec import Raw, Struct
 
 from tasker.model.tasks import Status
+
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
+"""In order of weight."""
 
 
 class NewEvent(Struct, frozen=True, kw_only=True):
@@ -31,6 +35,13 @@ class Event(Struct, frozen=True, kw_only=True):
     type: str
     time: datetime
     data: Raw
+
+
+class LogPage(NamedTuple):
+    """A part of a task's log, oldest event first. before: the sequence to go on before; None if there is nothing."""
+
+    events: list[Event]
+    before: int | None
 
 
 class Change(Struct, frozen=True):

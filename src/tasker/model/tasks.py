@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -112,7 +112,8 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One submission, as a client sees it (API.md, "Task"). `params` and `result` are JSON text, kept as it came.
 
     Fields with a default here are left out on the wire if they have it. waiting_for, queue_position (1: next; 1,002
-    means that or more) and estimated_start_at are set only for a pending task that is read by itself.
+    means that or more) and estimated_start_at are set only for a pending task that is read by itself. In a list, params
+    and results of more than PREVIEW_BYTES are null, and the previews have the text that they begin with.
     """
 
     task_id: UUID
@@ -150,6 +151,11 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduled_for: datetime | None = None
     webhook: WebhookRef | None = None
     traceparent: str | None = None
+    params_preview: str | None = None
+    result_preview: str | None = None
+
+
+PREVIEW_BYTES = 400
 
 
 class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -175,16 +181,33 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TaskFilter(Struct, frozen=True, kw_only=True):
-    """Which tasks a list shows; every given field must match. bulk: the bulk action that cancelled or retried them."""
+    """Which tasks a list shows; every given field must match, and of several values one.
+
+    schedule_id: the schedule that submitted them. ended_before: they were also submitted before that. text: occurs in
+    the params or the error; see `looks.TEXT_BYTES`. error: the id of their failure group. bulk: the bulk
+    action that cancelled or retried them.
+    """
 
     status: tuple[Status, ...] = ()
-    type: str | None = None
-    queue: str | None = None
+    types: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
     tag: str | None = None
+    schedule_id: UUID | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    ended_after: datetime | None = None
+    ended_before: datetime | None = None
+    text: str | None = None
+    error: str | None = None
     owner: str | None = None
     bulk: UUID | None = None
+
+
+class TaskCount(NamedTuple):
+    """How many tasks match a filter; at least so many, if the count is not exact."""
+
+    number: int
+    is_exact: bool
 
 
 class Tombstone(Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 from msgspec import Meta, Struct, structs
@@ -13,29 +13,39 @@ from tasker.requests.body import Moment, array, read_object, read_whole
 from tasker.validation.faults import Faults
 
 MAX_TASK_IDS = 1000
+T = TypeVar("T", bound=str)
 Text = Annotated[str, Meta(min_length=1, max_length=100)]
+Texts = Annotated[list[Text], Meta(min_length=1, max_length=50)]
 
 
 class BulkFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Selects tasks, as in the list of tasks; every given field must match."""
 
     status: Annotated[list[Status], Meta(min_length=1, max_length=5)] | Status | None = None
-    type: Text | None = None
-    queue: Text | None = None
+    type: Texts | Text | None = None
+    queue: Texts | Text | None = None
     tag: Text | None = None
+    schedule_id: UUID | None = None
     created_after: Moment | None = None
     created_before: Moment | None = None
+    ended_after: Moment | None = None
+    ended_before: Annotated[Moment, Meta(description="Also submitted before that time.")] | None = None
+    error: Annotated[Text, Meta(description="A failure group, an id of `GET /failure`.")] | None = None
+    q: Annotated[str, Meta(min_length=1, max_length=200, description="A text in the params or the error.")] | None = (
+        None
+    )
+    bulk: Annotated[UUID, Meta(description="The bulk action that cancelled or retried them.")] | None = None
     owner: Annotated[Text, Meta(description="Other owners' tasks need an admin's key.")] | None = None
 
     @property
     def statuses(self) -> tuple[Status, ...]:
         """The statuses, each once; none for any."""
-        if self.status is None:
-            return ()
-        return (self.status,) if isinstance(self.status, Status) else tuple(dict.fromkeys(self.status))
+        return _several(self.status)
 
     def as_filter(self) -> TaskFilter:
-        return TaskFilter(**(structs.asdict(self) | {"status": self.statuses}))
+        given = structs.asdict(self)
+        given |= {"status": self.statuses, "types": _several(given.pop("type")), "queues": _several(given.pop("queue"))}
+        return TaskFilter(text=given.pop("q"), **given)
 
 
 class BulkBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,3 +117,10 @@ def _check_task_ids(body: BulkBody, faults: Faults) -> None:
         faults.add("/task_ids", "give task ids, or a filter, or all, not both")
     if body.cursor is not None:
         faults.add("/cursor", "cannot be combined with task_ids")
+
+
+def _several(given: list[T] | T | None) -> tuple[T, ...]:
+    """Return given values, each once; none for None."""
+    if given is None:
+        return ()
+    return tuple(dict.fromkeys(given)) if isinstance(given, list) else (given,)

@@ -16,6 +16,7 @@ from tasker.service.batches import Batches
 from tasker.service.budgets import Budgets
 from tasker.service.bulk import Bulk
 from tasker.service.cursors import Cursors
+from tasker.service.failures import FailureService
 from tasker.service.feed import Feed
 from tasker.service.following import Following
 from tasker.service.hub import Hub
@@ -71,6 +72,7 @@ class Service:
         self.workers = Workers(engine.workers)
         self.types = Types(engine.workers, registry, clock)
         self.usage = UsageService(engine.usage, clock)
+        self.failures = FailureService(engine.failures, clock, cursors)
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine.webhooks, clock, cursors)
         self.feed = Feed(engine.journal, hub, cursors, is_shared=is_shared)

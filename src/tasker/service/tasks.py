@@ -11,7 +11,7 @@ from msgspec import structs
 
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Expired, NotFound
-from tasker.model import Attempt, Page, Task, TaskFilter
+from tasker.model import LOG_LEVELS, Attempt, LogLevel, LogPage, Page, Task, TaskCount, TaskFilter
 from tasker.model.keys import Caller
 from tasker.rules.secrets import find_masks
 from tasker.service.admission import OpenQueues
@@ -54,17 +54,29 @@ class Tasks:
 
     async def find_many(self, caller: Caller, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
         """Return tasks, newest first. Raises Invalid for a cursor that no page returned."""
-        if caller.only is not None:
-            if where.owner not in (None, caller.only):
-                return Page(items=[])
-            where = structs.replace(where, owner=caller.only)
-        found = partial(self._engine.find_many, where, limit=limit)
+        seen = _seen(caller, where)
+        if seen is None:
+            return Page(items=[])
+        found = partial(self._engine.find_many, seen, limit=limit)
         return await self._cursors.page("task", cursor, lambda at: found(cursor=at))
+
+    async def count(self, caller: Caller, where: TaskFilter, *, at_most: int = 10_001) -> TaskCount:
+        """Count the tasks that `find_many` would list, as Engine.count does."""
+        seen = _seen(caller, where)
+        return TaskCount(0, is_exact=True) if seen is None else await self._engine.count(seen, at_most=at_most)
 
     async def attempts(self, caller: Caller, task_id: UUID) -> list[Attempt]:
         """Return the attempts of a task, oldest first. Raises NotFound for another owner's."""
         await self.check_owner(caller, task_id)
         return await self._engine.find_attempts(task_id)
+
+    async def log(
+        self, caller: Caller, task_id: UUID, *, level: LogLevel = "debug", limit: int = 100, before: int | None = None
+    ) -> LogPage:
+        """Return the last log events of a level or a higher one, before a sequence if given. Raises NotFound."""
+        await self.get(caller, task_id)
+        levels = None if level == LOG_LEVELS[0] else LOG_LEVELS[LOG_LEVELS.index(level) :]
+        return await self._engine.find_log(task_id, levels=levels, limit=limit, before=before)
 
     async def cancel(self, caller: Caller, task_id: UUID) -> Task:
         """Cancel a pending task; ask a running one to stop. Raises NotFound, Conflict (it has ended)."""
@@ -102,3 +114,10 @@ class Tasks:
         """Erase a task that has ended. Raises NotFound, Conflict (it is open)."""
         await self.check_owner(caller, task_id)
         await self._engine.delete(task_id)
+
+
+def _seen(caller: Caller, where: TaskFilter) -> TaskFilter | None:
+    """Return the filter for tasks that the caller sees; None if there can be none."""
+    if caller.only is None:
+        return where
+    return structs.replace(where, owner=caller.only) if where.owner in (None, caller.only) else None

@@ -9,17 +9,16 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from math import isfinite, nan
 from numbers import Integral, Real
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
 
-from tasker.model import Progress
+from tasker.model import LOG_LEVELS, LogLevel, Progress
 from tasker.model.usage import SUMMED
 from tasker.validation.encoding import NotJson, as_json, encode_strict
 
-LogLevel = Literal["debug", "info", "warning", "error", "critical"]
-_LEVELS = frozenset(get_args(LogLevel))
+_LEVELS = frozenset(LOG_LEVELS)
 MAX_MESSAGE = 8 * 1024
 """Characters of a message that are kept; the rest is cut off."""
 MAX_FIELDS = 16 * 1024
@@ -90,7 +89,7 @@ class Context:
         Raises ValueError for an unknown level.
         """
         if not isinstance(level, str) or level not in _LEVELS:
-            raise ValueError(f"level must be one of {', '.join(get_args(LogLevel))}, got {level!r}")
+            raise ValueError(f"level must be one of {', '.join(LOG_LEVELS)}, got {level!r}")
         self._reporter.log(str.__str__(level), _text(message), _json_object(fields))
 
     def output(self, chunk: str) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from tasker.model import TaskProblem
-from tasker.wire.shapes import Moment, Sometimes
+from tasker.wire.shapes import Always, Moment, Sometimes
 from tasker.wire.tasks import Task
 
 
@@ -40,6 +40,24 @@ class Event(Struct, frozen=True, kw_only=True):
     delay: Sometimes[float] | None = None
     error: Sometimes[TaskProblem | None] = None
     task: Sometimes[Task | None] = None
+
+
+class LogEntry(Struct, frozen=True, kw_only=True):
+    """A record of a task's log."""
+
+    sequence: int
+    attempt: int
+    time: Moment
+    level: str
+    message: str
+    fields: dict[str, Any]
+
+
+class LogPage(Struct, frozen=True, kw_only=True):
+    """A part of a task's log, oldest first. `next_cursor` leads to what comes before; it is null at the begin."""
+
+    items: list[LogEntry]
+    next_cursor: Always[str | None] = None
 
 
 class Reset(Struct, frozen=True, kw_only=True, tag="reset", tag_field="type"):

@@ -13,14 +13,19 @@ from tasker.wire.shapes import Always, Moment, Sometimes, choices, like
 
 AsSent = Annotated[Any, Meta(description="As it was sent.")]
 Params = Annotated[
-    Any, Meta(extra_json_schema={"type": ["array", "object"], "items": {}}, description="As they were sent.")
+    Any,
+    Meta(
+        extra_json_schema={"type": ["array", "object", "null"], "items": {}},
+        description="As they were sent. Null only in a list, if they are long.",
+    ),
 ]
 
 
 class Task(Struct, frozen=True, kw_only=True):
     """One submission. A failed task is read with 200 as well: `error` says why it failed.
 
-    A key without the scope `read` gets a TaskReceipt instead.
+    A key without the scope `read` gets a TaskReceipt instead. In a list, `params` and `result` of more than 400 bytes
+    are null, and `params_preview` and `result_preview` have the text that they begin with.
     """
 
     # The client reads a receipt as a Task, too: hence the defaults.
@@ -60,6 +65,8 @@ class Task(Struct, frozen=True, kw_only=True):
     scheduled_for: Moment | None = None
     webhook: Annotated[dict[str, Any], like("WebhookRef")] | None = None
     traceparent: str | None = None
+    params_preview: str | None = None
+    result_preview: str | None = None
     links: Always[dict[str, str]] = {}
     attempts: Sometimes[tuple[Attempt, ...]] | None = None
 
@@ -69,16 +76,24 @@ class Task(Struct, frozen=True, kw_only=True):
         return self.created_at is not None
 
 
+class TaskCount(Struct, frozen=True, kw_only=True):
+    """How many tasks match; `is_exact` is false if there are, or may be, more."""
+
+    number: int
+    is_exact: bool
+
+
 class TaskPage(Struct, frozen=True, kw_only=True):
     """A slice of a list, newest first; `next_cursor` is opaque, null at the end.
 
     `searched_back_to`: the page ended because enough tasks had been looked at, back to one created then. It may be
-    short or empty: go on with `next_cursor`.
+    short or empty: go on with `next_cursor`. `count`: with `?count=true`, of the whole list.
     """
 
     items: list[Task]
     next_cursor: Always[str | None] = None
     searched_back_to: Sometimes[Moment] | None = None
+    count: Sometimes[TaskCount] | None = None
 
 
 class TaskReceipt(Struct, frozen=True, kw_only=True, omit_defaults=True):

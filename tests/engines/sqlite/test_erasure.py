@@ -20,7 +20,7 @@ from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 CANARY = "canary-7f1e0b52"
 HOUR = timedelta(hours=1)
-EVERYTHING = TaskFilter(type="sum")
+EVERYTHING = TaskFilter(types=("sum",))
 
 
 _KEPT = {"clock", "cursor_key", "tombstone", "usage_by_day", "webhook_dispatch", "journal", "journal_name", "task_span"}

@@ -70,7 +70,7 @@ async def test_tasks_of_an_older_version_are_found_by_time_and_queue(tmp_path: P
     connection.execute("DROP TABLE task_span; DROP INDEX task_queue; PRAGMA user_version = 21").fetchall()
     connection.close()
     async with open_sqlite(path, clock) as engine:
-        before = TaskFilter(created_before=BEGIN + 600 * SECOND, queue="q")
+        before = TaskFilter(created_before=BEGIN + 600 * SECOND, queues=("q",))
         page = await engine.find_many(before, limit=2)
         assert [task.created_at for task in page.items] == [BEGIN + 599 * SECOND, BEGIN + 598 * SECOND]
         assert "0023" in engine.migrated

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from msgspec import structs
 
+from tasker.engines.postgres.failures import note_failures
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.rows import head_of
@@ -229,6 +230,15 @@ class Attempts:
         tx.journal += [ended(lease.task_id, change.status, lease.attempt) for lease, change in stored.items()]
         tx.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
         tx.unawaited.update([row["task_id"] for row in rows if not row["awaited"]])
+        await note_failures(
+            tx,
+            self._queries,
+            {
+                lease.task_id: (change.type, change.error)
+                for lease, change in stored.items()
+                if change.status is Status.FAILED and change.error is not None
+            },
+        )
         with_dependants = {row["task_id"] for row in rows if row["has_dependants"]}
         if with_dependants:
             others = [(lease.task_id, change) for lease, change in stored.items() if lease.task_id in with_dependants]

@@ -70,6 +70,7 @@ class TaskChanges(OnTasks):
         await insert_events(tx, self._queries, [(row["seq"], entry) for entry in entries])
         tx.journal.append(logged(task_id, entries[-1:]))
         await tx.execute(self._queries["retry_task"], row["seq"], entries[-1].sequence)
+        await tx.execute(self._queries["forget_failure"], row["seq"])
         if waits_for:
             await self._ties.wait_for(tx, row["seq"], waits_for)
         await self._jobs.promote(tx)

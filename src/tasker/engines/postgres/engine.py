@@ -51,8 +51,10 @@ from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.listeners import Listeners
 from tasker.engines.shared.looks import DEFAULT_BOUNDS, Bounds
 from tasker.engines.shared.stores.audit import Audit
+from tasker.engines.shared.stores.failures import Failures
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
+from tasker.engines.shared.task_log import find_log
 from tasker.errors import ConfigError, Unavailable
 from tasker.model.journal import JournalLimits
 from tasker.rules.lifecycle import Released, decide
@@ -148,7 +150,7 @@ class PostgresEngine:
         self._ties = ties = TiedTasks(named, jobs, parking)
         self._erasure = Erasure(named)
         self._changes = TaskChanges(named, jobs, parking, ties, self._erasure)
-        self._retention = Retention(named, jobs, parking, ties, self._erasure)
+        self._retention = Retention(texts, jobs, parking, ties, self._erasure)
         self._submits = Submits(texts, jobs, ties, self._changes)
         self._starts = Starts(named, jobs, limits, parking, ties)
         self._settler = Settler(connections, ties)
@@ -168,7 +170,7 @@ class PostgresEngine:
 
     def _make_stores(self, texts: Texts, journal: JournalLimits) -> None:
         connections, named, erase_until = self._connections, self._queries, self._steps.erase_until
-        database = PostgresDatabase(connections, texts, erase_until)
+        database = self._database = PostgresDatabase(connections, texts, erase_until)
         self.archive: protocol.ArchiveStore = PostgresArchive(connections, texts, self._erasure, self._ties)
         self.tombstones: protocol.TombstoneStore = PostgresTombstones(connections, self._erasure)
         self.webhooks: protocol.WebhookStore = PostgresWebhooks(database)
@@ -176,6 +178,7 @@ class PostgresEngine:
         self.control: protocol.Control = PostgresControl(connections, named, self._lists)
         self.bulk: protocol.BulkStore = PostgresBulks(database, named, self._changes)
         self.usage: protocol.UsageStore = Usage(database)
+        self.failures: protocol.FailureStore = Failures(database)
         self.audit: protocol.AuditStore = Audit(database)
         self.secrets: protocol.SecretStore = Secrets(database)
         self.keys: protocol.KeyStore = PostgresKeys(database)
@@ -224,12 +227,22 @@ class PostgresEngine:
     async def find_many(self, where: model.TaskFilter, *, limit: int, cursor: str | None = None) -> model.Page:
         return await self._connections.read(lambda connection: self._lists.find_many(connection, where, limit, cursor))
 
+    async def count(self, where: model.TaskFilter, *, at_most: int = 10_001) -> model.TaskCount:
+        return await self._connections.read(lambda connection: self._lists.count_up_to(connection, where, at_most))
+
     async def find_attempts(self, task_id: UUID) -> list[model.Attempt]:
         return await self._connections.read(lambda connection: self._reads.find_attempts(connection, task_id))
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[model.Event]:
         return await self._connections.read(
             lambda connection: self._reads.find_events(connection, task_id, after, limit)
+        )
+
+    async def find_log(
+        self, task_id: UUID, *, levels: Sequence[str] | None = None, limit: int = 100, before: int | None = None
+    ) -> model.LogPage:
+        return await self._database.read(
+            lambda rows: find_log(rows, task_id, levels=levels, limit=limit, before=before)
         )
 
     async def cancel(self, task_id: UUID) -> model.Task:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from itertools import accumulate
 from typing import Any
 
 import asyncpg
 
-from tasker.engines.postgres.rows import task_of
+from tasker.engines.postgres.rows import listed_task_of
 from tasker.engines.postgres.tables import numbered
 from tasker.engines.postgres.transaction import Connection
 from tasker.engines.shared.cursors import to_cursor
-from tasker.engines.shared.looks import Bounds, Dialect, Look, Way
-from tasker.engines.shared.values import PAGE_BYTES
-from tasker.model import Page, TaskFilter
+from tasker.engines.shared.looks import Bounds, Dialect, Look, Way, count_of, for_counts, values_of
+from tasker.model import Page, TaskCount, TaskFilter
 from tasker.model.control import Chosen, ChosenTask, Counted
-
-_SIZES = "seq, octet_length(params) + coalesce(octet_length(result), 0) AS size"
-"""PostgreSQL finds lengths without reading the values."""
 
 
 class Lists:
@@ -33,24 +28,20 @@ class Lists:
             schema=schema,
             hint="",
             among="seq = ANY(ARRAY({}))",
-            tagged="tags @> ARRAY[:tag]::text[]",
+            tagged="tags @> ARRAY[:tag_0]::text[]",
             now="now()",
+            text="lower(convert_from({}, 'UTF8') COLLATE \"C\")",
+            found="strpos({}, :{}) > 0",
         )
 
     async def find_many(self, connection: Connection, where: TaskFilter, limit: int, cursor: str | None) -> Page:
         """Return one page, newest first."""
         look = Look.after(cursor, self._bounds, limit)
-        found = await self._rows(connection, _SIZES, where, limit + 1, look)
-        sizes = accumulate(row["size"] for row in found[:limit])
-        kept = [
-            row["seq"]
-            for place, (row, size) in enumerate(zip(found, sizes, strict=False))
-            if not place or size <= PAGE_BYTES
-        ]
-        rows = await connection.fetch(self._queries["tasks_by_seq"], kept) if kept else []
-        items = [task_of(row) for row in rows]
-        if len(found) > len(kept):
-            return Page(items=items, next_cursor=to_cursor(kept[-1]))
+        found = [row["seq"] for row in await self._rows(connection, "seq", where, limit + 1, look)]
+        rows = await connection.fetch(self._queries["listed_by_seq"], found[:limit]) if found else []
+        items = [listed_task_of(row) for row in rows]
+        if len(found) > limit:
+            return Page(items=items, next_cursor=to_cursor(found[limit - 1]))
         back_to = await self._time_at(connection, where, look.below) if look.below else None
         return Page(items=items, next_cursor=look.cursor, searched_back_to=back_to)
 
@@ -63,7 +54,15 @@ class Lists:
 
     async def count(self, connection: Connection, where: TaskFilter, cursor: str | None) -> Counted:
         """Count the tasks behind a cursor."""
-        look = Look.after(cursor, self._bounds)
+        return await self._count(connection, where, Look.after(cursor, self._bounds), None)
+
+    async def count_up_to(self, connection: Connection, where: TaskFilter, at_most: int) -> TaskCount:
+        """Count all tasks of a filter, as far as one look gets."""
+        look = Look.after(None, for_counts(self._bounds))
+        return count_of(await self._count(connection, where, look, at_most), at_most)
+
+    async def _count(self, connection: Connection, where: TaskFilter, look: Look, at_most: int | None) -> Counted:
+        """Count the tasks of a look; stop after a step that finds more than `at_most`."""
         number, newest, values = 0, 0, _values(where)
         async for way in self._steps(connection, where, look, values):
             query = (
@@ -72,6 +71,8 @@ class Lists:
             )
             [(more, last)] = await _fetch(connection, query, values)
             number, newest = number + more, max(newest, last)
+            if at_most is not None and number > at_most:
+                break
         return Counted(number, to_cursor(newest + 1) if newest else None, look.cursor)
 
     async def _rows(
@@ -147,12 +148,8 @@ async def _first(connection: Connection, query: str, values: dict[str, Any]) -> 
 
 def _values(where: TaskFilter) -> dict[str, Any]:
     """Return the values of the queries of a filter."""
-    return {
-        "type": where.type,
-        "queue": where.queue,
-        "owner": where.owner,
-        "tag": where.tag,
-        "bulk": where.bulk,
-        "after": where.created_after,
-        "before": where.created_before,
-    }
+    return values_of(where, _as_it_is) | {"owner": where.owner}
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

@@ -14,14 +14,19 @@ from tasker.engines.postgres.clock_steps import EraseUntil
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.parking import Parking
+from tasker.engines.postgres.tables import PostgresRows, Texts
 from tasker.engines.postgres.ties import TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
+from tasker.engines.shared.stores.failures import prune_failures
 from tasker.errors import Unavailable
 from tasker.model import Tombstone
+from tasker.model.failures import KEEP_FAILURES_FOR
 from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR, KEEP_WORKERS_FOR
 
 _STEP_SIZE = 4 << 20
 """Bytes of tasks that are erased in one transaction; the last task may exceed it."""
+_MERGED_AT_ONCE = 2000
+"""Hourly counts of failures that one step merges."""
 LARGEST_LOG = 64 << 20
 """Size in bytes at which PgQueuer's own log is emptied: we do not read it."""
 _CHORES = 0x63686F72
@@ -92,8 +97,11 @@ class OnTasks:
 class Retention(OnTasks):
     """Chores on the tables of one schema: prune what is past its time, repair what has drifted apart."""
 
-    _pending_from = _FIRST
-    _jobs_from = 0
+    def __init__(self, texts: Texts, jobs: Jobs, parking: Parking, ties: TiedTasks, erasure: Erasure) -> None:
+        super().__init__(texts.queries, jobs, parking, ties, erasure)
+        self._texts = texts
+        self._pending_from = _FIRST
+        self._jobs_from = 0
 
     async def prune(self, tx: Transaction, erase_until: EraseUntil, limit: int) -> int:
         """Erase some expired tasks and keys, and workers that have long been silent; return how many tasks and keys."""
@@ -101,7 +109,11 @@ class Retention(OnTasks):
             return 0
         await tx.execute(self._queries["prune_workers"], KEEP_WORKERS_FOR)
         await tx.execute(self._queries["merge_usage"], limit)
-        return await self._erasure.prune(tx, await erase_until(tx), limit)
+        merged = int(await tx.fetchval(self._queries["merge_failures"], _MERGED_AT_ONCE))
+        until = await erase_until(tx)
+        done = await prune_failures(PostgresRows(self._texts, tx.connection, tx), until - KEEP_FAILURES_FOR, limit)
+        done += merged if merged == _MERGED_AT_ONCE else 0  # there are more; fewer are left to the next minute
+        return done + await self._erasure.prune(tx, until, limit)
 
     async def prune_journal(self, tx: Transaction, work: Callable[[Connection], Awaitable[int]]) -> int:
         """Do `work`, unless another process is pruning the journal now."""

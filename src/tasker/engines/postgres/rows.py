@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import Raw
 
 from tasker.engines.shared.log import Entry, Head
-from tasker.engines.shared.values import CLAIM_FIELDS, decode_policy, decode_problem, decode_progress, read_extra
+from tasker.engines.shared.values import (
+    CLAIM_FIELDS,
+    NULL,
+    decode_policy,
+    decode_problem,
+    decode_progress,
+    preview_of,
+    read_extra,
+)
 from tasker.model import Attempt, Claim, Event, Status, Task
 
 Row = Mapping[str, Any]
@@ -16,16 +24,26 @@ _NO_EXTRA: dict[str, Any] = {}
 _POLICY = CLAIM_FIELDS.index("policy")
 
 
+def listed_task_of(row: Row) -> Task:
+    """Return the Task of a row of LIST_COLUMNS."""
+    *columns, params_preview, result_preview = row.values()
+    return _task_of(columns, params_preview, result_preview)
+
+
 def task_of(row: Row) -> Task:
     """Return the Task of a row of TASK_COLUMNS."""
+    return _task_of(row.values())
+
+
+def _task_of(columns: Iterable[Any], params_preview: bytes | None = None, result_preview: bytes | None = None) -> Task:
     (_, task_id, type_, params, status, reason, queue, priority, result, error, progress, attempt, tries, max_attempts,
      created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata, owner,
-     deadline, expires_at, unique_key, concurrency_key, extra, is_later) = row.values()  # fmt: skip
+     deadline, expires_at, unique_key, concurrency_key, extra, is_later) = columns  # fmt: skip
     pending = status == "pending"
     return Task(
         task_id=task_id,
         type=type_,
-        params=Raw(params),
+        params=Raw(NULL if params is None else params),
         status=Status(status),
         reason=(reason if is_later or reason == "concurrency_limited" else "queued") if pending else None,
         queue=queue,
@@ -49,6 +67,8 @@ def task_of(row: Row) -> Task:
         expires_at=expires_at,
         unique_key=unique_key,
         concurrency_key=concurrency_key,
+        params_preview=preview_of(params_preview),
+        result_preview=preview_of(result_preview),
         **(read_extra(extra) if extra else _NO_EXTRA),
     )
 

@@ -9,9 +9,21 @@ from typing import NamedTuple
 from tasker.engines.shared.sql import fill, load_queries
 from tasker.engines.shared.values import CLAIM_FIELDS
 from tasker.model.archive import COLUMNS
+from tasker.model.tasks import PREVIEW_BYTES
 from tasker.model.usage import COUNTED
 
 _PACKAGE = files(__package__)
+
+
+def _up_to(column: str) -> str:
+    """Return a column, null if it is wide."""
+    return f"CASE WHEN octet_length({column}) <= {PREVIEW_BYTES} THEN {column} END AS {column}"
+
+
+def _preview(column: str) -> str:
+    """Return what a wide column begins with, null for another one."""
+    return f"CASE WHEN octet_length({column}) > {PREVIEW_BYTES} THEN substring({column} FROM 1 FOR {PREVIEW_BYTES}) END"
+
 
 TASK_COLUMNS = (
     "seq, task_id, type, params, status, reason, queue, priority, result, error, progress, attempt, tries,"
@@ -19,6 +31,10 @@ TASK_COLUMNS = (
     " owner, deadline, expires_at, unique_key, concurrency_key, extra,"
     " due_at > now() AS is_later"
 )
+LIST_COLUMNS = TASK_COLUMNS.replace(" params,", f" {_up_to('params')},").replace(
+    " result,", f" {_up_to('result')},"
+) + (f", {_preview('params')} AS params_preview, {_preview('result')} AS result_preview")
+"""The same for a list: null for wide values, and what these begin with. Lengths are known without reading them."""
 CLAIM_COLUMNS = ", ".join(f"task.{name}" for name in (*CLAIM_FIELDS, "due_at", "seq"))
 HEAD_COLUMNS = (
     "task.status, task.sequence, task.attempt, task.worker, task.created_at, task.started_at, task.finished_at,"
@@ -41,8 +57,11 @@ _WORDS = {
     "any": "= ANY(:{})",
     "any_id": "= ANY(:{})",
     "index": "",
+    "level": "(convert_from(data, 'UTF8')::json ->> 'level')",
+    "latest": "(array_agg(task_id ORDER BY last_at DESC))[1]",
     "skip_locked": " FOR UPDATE SKIP LOCKED",
     "task": TASK_COLUMNS,
+    "listed": LIST_COLUMNS,
     "claim": CLAIM_COLUMNS,
     "stored": ", ".join(COLUMNS),
     "placeholders": ", ".join(f"${place}" for place in range(1, len(COLUMNS) + 1)),

@@ -70,7 +70,9 @@ class PostgresRows(Rows):
 def numbered(text: str) -> tuple[str, Sequence[str]]:
     """Return a statement with its named values replaced by $1, $2..., and the names in that order."""
     names: dict[str, str] = {}
-    statement = re.sub(r"(?<!:):([a-z_]+)", lambda match: names.setdefault(match[1], f"${len(names) + 1}"), text)
+    statement = re.sub(
+        r"(?<!:):([a-z_][a-z_0-9]*)", lambda match: names.setdefault(match[1], f"${len(names) + 1}"), text
+    )
     return statement, tuple(names)
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.failures import note_failures
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.rows import head_of
@@ -207,6 +208,8 @@ class TiedTasks:
         texts = [encode(error) for error in errors.values()]
         rows = await tx.fetch(self._queries["fail_pending"], list(errors), texts)
         await self._jobs.remove_pending(tx, [row["task_id"] for row in rows])
+        failed = {row["task_id"]: (row["type"], decode_problem(row["error"])) for row in rows}
+        await note_failures(tx, self._queries, failed)
         for row in rows:
             head = head_of(row)
             tx.journal.append(ended(row["task_id"], Status.FAILED, head.attempt, head.last + 1))

@@ -19,6 +19,7 @@ from tasker.engines.protocol.audit import AuditStore
 from tasker.engines.protocol.bulk import BulkStore
 from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.engine import ClaimRequest, Engine, Heartbeat, Listener
+from tasker.engines.protocol.failures import FailureStore
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
@@ -38,6 +39,7 @@ __all__ = [
     "ClaimRequest",
     "Control",
     "Engine",
+    "FailureStore",
     "Heartbeat",
     "JournalStore",
     "KeyStore",

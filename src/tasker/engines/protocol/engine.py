@@ -11,6 +11,7 @@ from tasker.engines.protocol.archive import ArchiveStore
 from tasker.engines.protocol.audit import AuditStore
 from tasker.engines.protocol.bulk import BulkStore
 from tasker.engines.protocol.control import Control
+from tasker.engines.protocol.failures import FailureStore
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
@@ -29,11 +30,13 @@ from tasker.model import (
     Draft,
     Event,
     Lease,
+    LogPage,
     Page,
     PartitionStats,
     Receipt,
     Report,
     Task,
+    TaskCount,
     TaskFilter,
     Transition,
 )
@@ -82,6 +85,7 @@ class Engine(Protocol):
     bulk: BulkStore
     schedules: ScheduleStore
     usage: UsageStore
+    failures: FailureStore
     webhooks: WebhookStore
     tombstones: TombstoneStore
     journal: JournalStore
@@ -119,11 +123,22 @@ class Engine(Protocol):
         with; then it says how far back it has looked.
         """
 
+    async def count(self, where: TaskFilter, *, at_most: int = 10_001) -> TaskCount:
+        """Count tasks up to `at_most`, as far as one look of 50 ms gets (see `find_many`)."""
+
     async def find_attempts(self, task_id: UUID) -> list[Attempt]:
         """Return the attempts of a task, oldest first, the current one included."""
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """Return events of a task with a sequence above `after`, in order."""
+
+    async def find_log(
+        self, task_id: UUID, *, levels: Sequence[str] | None = None, limit: int = 100, before: int | None = None
+    ) -> LogPage:
+        """Return the last `log` events of a task, of these levels, with a sequence below `before`.
+
+        One call looks at a limited number of events, and returns a limited size: there may be fewer than `limit`.
+        """
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         """Take due tasks: each becomes running with attempt + 1 and a lease, in one commit.

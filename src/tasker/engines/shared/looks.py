@@ -7,18 +7,24 @@ the step's rows is taken. A filter by time is first turned into seqs, by the spa
 
 from __future__ import annotations
 
+import json
+import string
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tasker.engines.shared.cursors import NEWEST, from_cursor, to_cursor
-from tasker.model import Status, TaskFilter
+from tasker.model import Status, TaskCount, TaskFilter
+from tasker.model.control import Counted
 
 BLOCK = 512
 """Seqs of one row of `task_span`. What keeps the table knows it, too."""
 _GROWTH = 2
+TEXT_BYTES = 65_536
+"""Params or errors that are longer are not searched for a text."""
 OPEN = frozenset({Status.PENDING, Status.RUNNING})
 _INDEX_OF = {
     Status.PENDING: "task_line",
@@ -42,6 +48,19 @@ class Bounds(Struct, frozen=True, kw_only=True):
 
 
 DEFAULT_BOUNDS = Bounds()
+COUNT_SECONDS = 0.05
+"""How long a count of a list goes on."""
+
+
+def for_counts(bounds: Bounds) -> Bounds:
+    """Return the bounds of a count of a list, which may take longer than a page of it."""
+    return structs.replace(bounds, seconds=max(bounds.seconds, COUNT_SECONDS))
+
+
+def count_of(counted: Counted, at_most: int) -> TaskCount:
+    """Return what one look has counted as the count of a list that is shown up to `at_most`."""
+    is_whole = counted.next_cursor is None and counted.count <= at_most
+    return TaskCount(min(counted.count, at_most), is_whole)
 
 
 @dataclass
@@ -131,6 +150,8 @@ class Dialect:
     """The SQL of an engine. schema: of its tables. hint: after a table's name, prescribes an index.
 
     among: the condition that a seq is one of some. tagged: the condition that a task has a tag. now: the time.
+    text: `text.format(column)` is a column of JSON as text, in which the letters A to Z are small. found:
+    `found.format(text, name)`: the condition that a text contains the named value.
     """
 
     schema: str
@@ -138,6 +159,8 @@ class Dialect:
     among: str
     tagged: str
     now: str
+    text: str
+    found: str
 
     def condition(self, where: TaskFilter) -> str:
         """Return the condition that a task matches a filter; expired tasks are left out."""
@@ -146,7 +169,10 @@ class Dialect:
         terms += [] if statuses <= OPEN else [f"(expires_at IS NULL OR expires_at > {self.now})"]
         terms += [] if where.tag is None else [self.tagged]
         terms += [] if where.bulk is None else [_TOUCHED.format(schema=self.schema)]
+        terms += [f"{key.column} IN ({_marks(key, where)})" for key in _SEVERAL if getattr(where, key.name)]
+        terms += [self._noted(key) for key in _NOTED if getattr(where, key.name) is not None]
         terms += [term for name, term in _TERMS.items() if getattr(where, name) is not None]
+        terms += [] if where.text is None else [self._contains(where.text)]
         return " AND ".join(terms or ["true"])
 
     def ways(self, where: TaskFilter, *, few_are_open: bool) -> list[Way]:
@@ -154,7 +180,7 @@ class Dialect:
 
         few_are_open: those of its open statuses are no more than a look may read.
         """
-        found = [self._by_key(*keyed) for keyed in _KEYED if getattr(where, keyed[0]) not in (None, keyed[3])]
+        found = [self._by_key(key, len(key.values(where))) for key in _KEYED if key.leads(where)]
         statuses = frozenset(where.status)
         if statuses and statuses <= _INDEX_OF.keys() and (few_are_open or not statuses & OPEN):
             found.append(self._by_status(statuses))
@@ -170,19 +196,22 @@ class Dialect:
 
     def spans(self, where: TaskFilter) -> Spans | None:
         """Return the queries for the blocks of a filter by time; None for another filter."""
-        after, before = where.created_after is not None, where.created_before is not None
-        terms = [*(["last > :after"] if after else []), *(["first < :before"] if before else [])]
+        terms = [term for name, term in _SPANNED.items() if getattr(where, name) is not None]
         if not terms:
             return None
         blocks = f"SELECT block FROM {self.schema}.task_span WHERE {' AND '.join(terms)}"  # noqa: S608
         return Spans(f"{blocks} AND block <= :block ORDER BY block DESC LIMIT 1", f"{blocks} ORDER BY block LIMIT 1")
 
-    def _by_key(self, key: str, table: str, index: str, left_out: str | None) -> Way:
-        only = "" if left_out is None else f" AND {key} <> '{left_out}'"
-        hint = self.hint.format(index) if index else ""
+    def _by_key(self, key: _Key, count: int) -> Way:
+        """Return the way by a key's index; a step ends where the first of its values has its share of :size rows."""
+        only = "" if key.left_out is None else f" AND {key.column} <> '{key.left_out}'"
+        source = f"{self.schema}.{key.table}{self.hint.format(key.index_name) if key.index_name else ''}"
         # Not a comparison of rows: for that, PostgreSQL would read all entries of the key.
-        seqs = f"SELECT seq FROM {self.schema}.{table}{hint} WHERE {key} = :{key}{only} AND {_RANGE}"  # noqa: S608
-        return Way(self.among.format(seqs), _edge(seqs))
+        each = [
+            f"SELECT seq FROM {source} WHERE {key.column} = :{key.mark(place)}{only} AND {_RANGE}"  # noqa: S608
+            for place in range(count)
+        ]
+        return Way(self.among.format(" UNION ALL ".join(each)), _first_edge(each, share=count))
 
     def _by_status(self, statuses: frozenset[Status]) -> Way:
         """Return the way by the indexes of statuses; a step ends where the first of them has :size rows."""
@@ -190,39 +219,126 @@ class Dialect:
             status: f"SELECT seq FROM {self._from(status)} WHERE status = '{status.value}' AND {_RANGE}"  # noqa: S608
             for status in sorted(statuses)
         }
-        edges = [f"SELECT ({_edge(seqs)}) AS edge" for status, seqs in each.items() if status not in OPEN]
-        edge = f"SELECT max(edge) FROM ({' UNION ALL '.join(edges)}) AS each_one" if edges else None  # noqa: S608
-        return Way(self.among.format(" UNION ALL ".join(each.values())), edge)
+        ended = [seqs for status, seqs in each.items() if status not in OPEN]
+        return Way(self.among.format(" UNION ALL ".join(each.values())), _first_edge(ended) if ended else None)
+
+    def _noted(self, key: _Key) -> str:
+        """Return the condition that a task is in the table of a key."""
+        found = f"SELECT 1 FROM {self.schema}.{key.table} AS noted"  # noqa: S608
+        return f"EXISTS ({found} WHERE noted.{key.column} = :{key.mark(0)} AND noted.seq = task.seq)"
+
+    def _contains(self, text: str) -> str:
+        """Return the condition that params or an error contain a text. No long ones are read."""
+        terms = [
+            self.found.format(self.text.format(column), f"text_{place}")
+            for column in ("params", "error")
+            for place in range(len(forms_of(text)))
+        ]
+        half = len(terms) // 2
+        return " OR ".join(
+            f"CASE WHEN octet_length({column}) <= {TEXT_BYTES} THEN {' OR '.join(some)} ELSE false END"
+            for column, some in (("params", terms[:half]), ("error", terms[half:]))
+        ).join("()")
 
     def _from(self, status: Status) -> str:
         return f"{self.schema}.task{self.hint.format(_INDEX_OF[status])}"
 
 
-def _edge(seqs: str) -> str:
-    """Return the query for the seq of row number :size, newest first."""
-    return f"{seqs} ORDER BY seq DESC LIMIT 1 OFFSET :size - 1"
+class _Key(NamedTuple):
+    """A field of a filter with an index in order of seq.
+
+    index_name: in SQLite; "" for the table's own order. left_out: the value that the index leaves out.
+    """
+
+    name: str
+    column: str
+    table: str
+    index_name: str = ""
+    left_out: str | None = None
+
+    def values(self, where: TaskFilter) -> tuple[Any, ...]:
+        """Return the values of the field; there may be several, or none."""
+        given = getattr(where, self.name)
+        return given if isinstance(given, tuple) else () if given is None else (given,)
+
+    def leads(self, where: TaskFilter) -> bool:
+        """Tell whether the index has all tasks of a filter."""
+        values = self.values(where)
+        return bool(values) and self.left_out not in values
+
+    def mark(self, place: int) -> str:
+        """Return the name of a value in queries."""
+        return f"{self.column}_{place}"
 
 
+def values_of(where: TaskFilter, convert: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the values of the queries of a filter; those of the engine's own types by `convert`."""
+    values = {name: convert(getattr(where, field)) for name, field in _TIMES.items()}
+    values |= {key.mark(place): convert(one) for key in _KEYED for place, one in enumerate(key.values(where))}
+    forms = [] if where.text is None else forms_of(where.text)
+    return values | {f"text_{place}": form for place, form in enumerate(forms)}
+
+
+def forms_of(text: str) -> list[str]:
+    """Return the forms that a text may have in JSON, the letters A to Z made small: clients escape differently."""
+    forms = (text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1])
+    return list(dict.fromkeys(form.translate(_SMALL) for form in forms))
+
+
+def _marks(key: _Key, where: TaskFilter) -> str:
+    return ", ".join(f":{key.mark(place)}" for place in range(len(key.values(where))))
+
+
+def _edge(seqs: str, share: int = 1) -> str:
+    """Return the query for the seq of row number :size, newest first; of its part, if several queries share it."""
+    row = ":size" if share == 1 else f"(:size + {share - 1}) / {share}"
+    return f"{seqs} ORDER BY seq DESC LIMIT 1 OFFSET {row} - 1"
+
+
+def _first_edge(each: Sequence[str], share: int = 1) -> str:
+    """Return the query for the first edge that one of several queries gets to; null if none gets to one."""
+    if len(each) == 1:
+        return _edge(each[0])
+    edges = " UNION ALL ".join(f"SELECT ({_edge(seqs, share)}) AS edge" for seqs in each)
+    return f"SELECT max(edge) FROM ({edges}) AS each_one"  # noqa: S608
+
+
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_TIMES = {
+    "after": "created_after",
+    "before": "created_before",
+    "ended_after": "ended_after",
+    "ended_before": "ended_before",
+}
+"""The names of times in queries, with their fields in a filter."""
+_SPANNED = {
+    "created_after": "last > :after",
+    "created_before": "first < :before",
+    "ended_before": "first < :ended_before",
+}
 _TERMS = {
-    "type": "type = :type",
-    "queue": "queue = :queue",
-    "owner": "owner = :owner",
+    "owner": "owner = :owner_0",
     "created_after": "created_at > :after",
     "created_before": "created_at < :before",
+    "ended_after": "finished_at > :ended_after",
+    "ended_before": "finished_at < :ended_before AND created_at < :ended_before",
+    "error": "status = 'failed'",
 }
 _TOUCHED = (
     "EXISTS (SELECT 1 FROM {schema}.bulk_task"
-    " WHERE bulk_task.bulk = :bulk AND bulk_task.seq = task.seq AND bulk_task.task_id = task.task_id)"
+    " WHERE bulk_task.bulk = :bulk_0 AND bulk_task.seq = task.seq AND bulk_task.task_id = task.task_id)"
 )
 _RANGE = "seq >= :low AND seq < :below"
+_SEVERAL = (_Key("types", "type", "task", "task_type"), _Key("queues", "queue", "task", "task_queue", "default"))
+_NOTED = (_Key("schedule_id", "schedule_id", "task_schedule"), _Key("error", "failure", "task_failure"))
 _KEYED = (
-    ("type", "task", "task_type", None),
-    ("queue", "task", "task_queue", "default"),
-    ("owner", "task", "task_owner", ""),
-    ("tag", "task_tag", "", None),
-    ("bulk", "bulk_task", "", None),
+    *_SEVERAL,
+    _Key("owner", "owner", "task", "task_owner", ""),
+    _Key("tag", "tag", "task_tag"),
+    *_NOTED,
+    _Key("bulk", "bulk", "bulk_task"),
 )
-"""Filters with an index in order of seq: column, table, the index's name in SQLite, the value it leaves out."""
+"""Filters with an index in order of seq."""
 
 
 def _everything(schema: str) -> Way:

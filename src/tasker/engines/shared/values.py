@@ -8,14 +8,15 @@ from typing import Any
 
 import msgspec
 
-from tasker.model import Claim, Extra, Policy, Progress, Task, TaskProblem
+from tasker.model import Claim, Extra, Policy, Progress, TaskProblem
 from tasker.model.queues import Pause, Rate
 
 CLAIM_FIELDS = Claim.__struct_fields__[:-1]
 """The fields of a Claim that are columns of its task, in order: all but `secrets`."""
 encode = msgspec.json.Encoder().encode
 PAGE_BYTES = 1 << 20
-"""Maximum size of the params and results on one page of a list; a larger item is alone on its page."""
+"""Maximum size of the tasks of schedules on one page of a list; a larger item is alone on its page."""
+NULL = b"null"
 DUE_BYTES = 16 << 20
 """Maximum size of the tasks of schedules that are read together to be fired; a larger one is read alone."""
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
@@ -38,6 +39,6 @@ def read_extra(text: bytes) -> dict[str, Any]:
     return _decode_extra(text).shown()
 
 
-def size_of(task: Task) -> int:
-    """Return the bytes of the large parts of a task: its params and result."""
-    return len(memoryview(task.params)) + (0 if task.result is None else len(memoryview(task.result)))
+def preview_of(begin: bytes | None) -> str | None:
+    """Return the text of the first bytes of a JSON text; a character that is cut off is left out."""
+    return None if begin is None else begin.decode(errors="ignore")

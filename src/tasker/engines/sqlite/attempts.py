@@ -13,6 +13,7 @@ from tasker.engines.protocol import Heartbeat
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, followed, numbered
 from tasker.engines.shared.values import encode, encode_problem
+from tasker.engines.sqlite import failures
 from tasker.engines.sqlite.rows import Row, keep_entries
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.ties import settle_dependants
@@ -134,6 +135,8 @@ def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
     tx.tally.end((day_of(at), change.owner, change.type), change)
     tx.journal.append(ended(lease.task_id, change.status, lease.attempt))
     tx.changes.append(Change(lease.task_id, change.status))
+    if change.status is Status.FAILED and change.error is not None:
+        failures.note(tx, lease.task_id, change.error)
     if row is not None:
         has_dependants, queue, owner, key = row
         tx.partitions.ended(tx.connection, tx.now, queue, owner, key)

@@ -94,6 +94,7 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
     last = keep_entries(tx.connection, seq, log)
     tx.journal.append(logged(task_id, log[-1:]))
     tx.execute(QUERIES["retry_task"], (tx.now, last, seq))
+    tx.execute(QUERIES["forget_failures"], {"seqs": f"[{seq}]"})
     if waits_for:
         wait_for(tx, seq, waits_for)
     else:

@@ -20,10 +20,12 @@ from tasker.clock import MICROSECOND, Clock, to_micros
 from tasker.engines import protocol
 from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.listeners import Listeners
-from tasker.engines.shared.looks import DEFAULT_BOUNDS, Bounds, Look
+from tasker.engines.shared.looks import DEFAULT_BOUNDS, Bounds, Look, count_of, for_counts
 from tasker.engines.shared.stores.audit import Audit
+from tasker.engines.shared.stores.failures import Failures
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
+from tasker.engines.shared.task_log import find_log
 from tasker.engines.sqlite import attempts, control, lists, reads
 from tasker.engines.sqlite.clock_steps import ClockSteps
 from tasker.engines.sqlite.commits import GroupCommit
@@ -127,7 +129,7 @@ class SqliteEngine:
             after_rollback=self._rolled_back,
         )
         read, write, erase_until = self._read, self._commits.run, self._steps.erase_until
-        database = SqliteDatabase(read, write, clock, erase_until)
+        database = self._database = SqliteDatabase(read, write, clock, erase_until)
         self.workers: protocol.WorkerStore = SqliteWorkers(clock, self._find_running)
         self.audit: protocol.AuditStore = Audit(database)
         self.secrets: protocol.SecretStore = Secrets(database)
@@ -135,6 +137,7 @@ class SqliteEngine:
         self.journal: protocol.JournalStore = SqliteJournal(read, write, clock, journal, self._results, erase_until)
         self.tombstones: protocol.TombstoneStore = SqliteTombstones(clock, read)
         self.usage: protocol.UsageStore = Usage(database)
+        self.failures: protocol.FailureStore = Failures(database)
         self.archive: protocol.ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
         self.schedules: protocol.ScheduleStore = SqliteSchedules(database)
         self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
@@ -201,6 +204,10 @@ class SqliteEngine:
         look = Look.after(cursor, self._bounds, limit)
         return await self._read.scan(lists.find_many, where, limit, look, self._micros(), self._results)
 
+    async def count(self, where: model.TaskFilter, *, at_most: int = 10_001) -> model.TaskCount:
+        look = Look.after(None, for_counts(self._bounds))
+        return count_of(await self._read.scan(lists.count, where, look, self._micros(), at_most), at_most)
+
     async def find_attempts(self, task_id: UUID) -> list[model.Attempt]:
         return await self._read(reads.find_attempts, task_id, self._micros())
 
@@ -208,6 +215,13 @@ class SqliteEngine:
         if limit <= _FEW_EVENTS:  # a hand-over to the reader's thread would cost more
             return reading(reads.find_events, self._points, task_id, after, limit, self._micros())
         return await self._read(reads.find_events, task_id, after, limit, self._micros())
+
+    async def find_log(
+        self, task_id: UUID, *, levels: Sequence[str] | None = None, limit: int = 100, before: int | None = None
+    ) -> model.LogPage:
+        return await self._database.read(
+            lambda rows: find_log(rows, task_id, levels=levels, limit=limit, before=before)
+        )
 
     async def claim(self, request: protocol.ClaimRequest, *, wait_for: timedelta) -> list[model.Claim]:
         waiter = Waiter(request, self._loop.create_future())

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import apsw
 
-from tasker.clock import from_micros
+from tasker.clock import from_micros, to_micros
 from tasker.engines.shared.cursors import to_cursor
-from tasker.engines.shared.looks import Dialect, Look, Way
-from tasker.engines.shared.values import PAGE_BYTES, size_of
-from tasker.engines.sqlite import reads
+from tasker.engines.shared.looks import Dialect, Look, Way, values_of
+from tasker.engines.sqlite import previews
 from tasker.engines.sqlite.result_files import Results
-from tasker.engines.sqlite.rows import Row, optional_micros, task_id_of, task_of
-from tasker.engines.sqlite.sql import TASK_COLUMNS
+from tasker.engines.sqlite.rows import Row, task_id_of
+from tasker.engines.sqlite.sql import LIST_COLUMNS
 from tasker.model import Page, Task, TaskFilter
 from tasker.model.control import Chosen, ChosenTask, Counted
 
@@ -23,8 +23,10 @@ _DIALECT = Dialect(
     schema="main",
     hint=" INDEXED BY {}",
     among="seq IN ({})",
-    tagged="EXISTS (SELECT 1 FROM task_tag WHERE tag = :tag AND task_tag.seq = task.seq)",
+    tagged="EXISTS (SELECT 1 FROM task_tag WHERE tag = :tag_0 AND task_tag.seq = task.seq)",
     now=":now",
+    text="lower(CAST({} AS TEXT))",
+    found="instr({}, :{}) > 0",
 )
 
 
@@ -33,13 +35,12 @@ def find_many(
 ) -> Page:
     """Return one page, newest first."""
     items: list[Task] = []
-    left, number, last = PAGE_BYTES, 0, 0
-    for row in _rows(connection, TASK_COLUMNS, where, limit + 1, look, now):
-        task = reads.loaded(connection, task_of(row, now), now, results) if number < limit else None
-        left -= 0 if task is None else size_of(task)
-        if number == limit or (items and left < 0):
+    number, last = 0, 0
+    for row in _rows(connection, LIST_COLUMNS, where, limit + 1, look, now):
+        if number == limit:
             return Page(items=items, next_cursor=to_cursor(last))
         number, last = number + 1, row[0]
+        task = previews.shown(connection, row, now, results)
         if task is not None:
             items.append(task)
     back_to = _time_at(connection, where, look.below) if look.below else None
@@ -53,14 +54,16 @@ def choose(connection: apsw.Connection, where: TaskFilter, limit: int, look: Loo
     return Chosen(tasks, to_cursor(rows[limit - 1][0]) if len(rows) > limit else look.cursor)
 
 
-def count(connection: apsw.Connection, where: TaskFilter, look: Look, now: int) -> Counted:
-    """Count the tasks of a look."""
+def count(connection: apsw.Connection, where: TaskFilter, look: Look, now: int, at_most: int | None = None) -> Counted:
+    """Count the tasks of a look; stop after a step that finds more than `at_most`."""
     number, newest = 0, 0
     values, condition = _values(where, now), _DIALECT.condition(where)
     for way in _steps(connection, where, look, values):
         query = f"SELECT count(*), coalesce(max(seq), 0) FROM task NOT INDEXED WHERE {way.among} AND {condition}"  # noqa: S608
         more, last = connection.execute(query, values).get
         number, newest = number + more, max(newest, last)
+        if at_most is not None and number > at_most:
+            break
     return Counted(number, to_cursor(newest + 1) if newest else None, look.cursor)
 
 
@@ -123,13 +126,11 @@ def _time_at(connection: apsw.Connection, where: TaskFilter, seq: int) -> dateti
 
 def _values(where: TaskFilter, now: int) -> dict[str, Any]:
     """Return the values of the queries of a filter."""
-    return {
-        "type": where.type,
-        "queue": where.queue,
-        "owner": where.owner,
-        "tag": where.tag,
-        "bulk": None if where.bulk is None else where.bulk.bytes,
-        "after": optional_micros(where.created_after),
-        "before": optional_micros(where.created_before),
-        "now": now,
-    }
+    return values_of(where, _bound) | {"owner": where.owner, "now": now}
+
+
+def _bound(value: Any) -> Any:
+    """Return a value as its column has it."""
+    if isinstance(value, datetime):
+        return to_micros(value)
+    return value.bytes if isinstance(value, UUID) else value

@@ -100,16 +100,23 @@ class Results:
 
     def find(self, reference: bytes) -> bytes | None:
         """Return the result that a reference refers to; None if its file is missing or changed. Raises Unavailable."""
+        text, name = self.begin(reference), _name_of(reference)
+        return text if text is not None and name is not None and _is_whole(name, text) else None
+
+    def begin(self, reference: bytes, size: int = -1) -> bytes | None:
+        """Return the first bytes of a result, by default all, not checked; None if its file is missing.
+
+        Raises Unavailable.
+        """
         name = _name_of(reference)
         if name is None:
             return None
         try:
-            text = _read_plain(self._folder / name)
+            return _read_plain(self._folder / name, size)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise Unavailable(f"a result cannot be read now ({error.strerror})") from error
-        return text if text is not None and _is_whole(name, text) else None
 
     def read(self, reference: bytes) -> bytes:
         """Return the result that an existing row refers to. Raises Unavailable if its file is missing or changed."""
@@ -191,8 +198,11 @@ def _name_of(reference: bytes) -> str | None:
     return name if _NAME.fullmatch(name) else None
 
 
-def _read_plain(path: Path) -> bytes | None:
-    """Return the content of a file; None for a link, a folder or a pipe, which are not ours. Raises OSError."""
+def _read_plain(path: Path, size: int) -> bytes | None:
+    """Return the first bytes of a file, all of them for -1; None for a link, a folder or a pipe, which are not ours.
+
+    Raises OSError.
+    """
     try:  # O_NONBLOCK: opening a pipe would wait for its writer
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -203,7 +213,7 @@ def _read_plain(path: Path) -> bytes | None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
+            return file.read(size)
     finally:
         os.close(descriptor)
 

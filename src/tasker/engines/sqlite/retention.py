@@ -11,12 +11,15 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
+from tasker.engines.shared.stores.failures import prune_failures
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import is_reference
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.tables import at_once, rows_of
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Expired
 from tasker.model import Tombstone
+from tasker.model.failures import KEEP_FAILURES_FOR
 from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 
 _AT_LEAST = KEEP_TOMBSTONES_FOR // MICROSECOND
@@ -36,8 +39,8 @@ _SPARE_PAGES, _SPARE_SHARE = 256, 10
 """Free pages kept in the file for new tasks: 256, or a tenth of the file, whichever is larger."""
 
 _ERASE = (
-    "erase_tags", "erase_attempts", "erase_events", "erase_secrets", "erase_deliveries", "erase_webhooks",
-    "erase_tasks",
+    "erase_tags", "forget_failures", "forget_schedules", "erase_attempts", "erase_events", "erase_secrets",
+    "erase_deliveries", "erase_webhooks", "erase_tasks",
 )  # fmt: skip
 """The queries that erase tasks, in order: the tags of a task are read off its row."""
 
@@ -71,6 +74,7 @@ def prune(tx: Transaction, now: int, limit: int) -> tuple[int, References]:
         done += tx.connection.changes()
         if done and perf_counter() > until:
             return done, references
+    done += at_once(prune_failures(rows_of(tx), from_micros(now) - KEEP_FAILURES_FOR, limit))
     done += _prune_tasks(tx, now, limit, until, references)
     return done or _give_space_back(tx.connection, limit, until), references
 

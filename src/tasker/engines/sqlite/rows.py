@@ -15,6 +15,7 @@ from tasker.clock import MICROSECOND, from_micros, to_micros
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.values import (
     CLAIM_FIELDS,
+    NULL,
     decode_policy,
     decode_problem,
     decode_progress,
@@ -59,7 +60,7 @@ def tags_of(text: str) -> tuple[str, ...]:
 
 
 def task_of(row: Row, now: int) -> Task:
-    """Return the Task of a row of TASK_COLUMNS, as it is at `now` (microseconds)."""
+    """Return the Task of a row of TASK_COLUMNS, as it is at `now` (microseconds). Params of null are null in JSON."""
     _, task_id, type_, params, status, reason, queue, priority, result, error, progress, *columns = row
     attempt, tries, max_attempts, created_at, run_at, due_at, started_at, finished_at, *columns = columns
     cancel_requested_at, usage, tags, metadata, owner, deadline, expires_at, *columns = columns
@@ -68,7 +69,7 @@ def task_of(row: Row, now: int) -> Task:
     return Task(
         task_id=task_id_of(task_id),
         type=type_,
-        params=Raw(params),
+        params=Raw(NULL if params is None else params),
         status=Status(status),
         reason=_reason(reason, due_at, now) if pending else None,
         queue=queue,

@@ -6,15 +6,26 @@ from importlib.resources import files
 
 from tasker.engines.shared.sql import load_queries
 from tasker.engines.shared.values import CLAIM_FIELDS
+from tasker.model.tasks import PREVIEW_BYTES
 from tasker.model.usage import COUNTED
 
 _PACKAGE = files(__package__)
+
+
+def _up_to(column: str) -> str:
+    """Return a column, null if it is wide."""
+    return f"CASE WHEN octet_length({column}) <= {PREVIEW_BYTES} THEN {column} END"
+
 
 TASK_COLUMNS = (
     "seq, task_id, type, params, status, reason, queue, priority, result, error, progress, attempt, tries,"
     " max_attempts, created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata,"
     " owner, deadline, expires_at, unique_key, concurrency_key, extra"
 )
+LIST_COLUMNS = TASK_COLUMNS.replace(" params,", f" {_up_to('params')},").replace(
+    " result,", f" {_up_to('result')},"
+) + (f", octet_length(params) > {PREVIEW_BYTES}, octet_length(result) > {PREVIEW_BYTES}")
+"""The same for a list: null for wide values, and whether they are. Lengths are known without reading them."""
 EXPIRES_AT = TASK_COLUMNS.split(", ").index("expires_at")
 """The index of expires_at in TASK_COLUMNS."""
 CLAIM_COLUMNS = ", ".join(CLAIM_FIELDS)
@@ -38,6 +49,8 @@ _WORDS = {
     "any": "IN (SELECT value FROM json_each(:{}))",
     "any_id": "IN (SELECT unhex(value) FROM json_each(:{}))",
     "index": "INDEXED BY {}",
+    "level": "json_extract(CAST(data AS TEXT), '$.level')",
+    "latest": "task_id",
     "skip_locked": "",
     "task": TASK_COLUMNS,
     "claim": CLAIM_COLUMNS,

@@ -90,6 +90,8 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
     tx.stored(seq)
     if draft.tags:
         tx.connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
+    if draft.extra is not None and draft.extra.schedule_id is not None:
+        tx.execute(QUERIES["insert_task_schedule"], (draft.extra.schedule_id.bytes, seq))
     if draft.secrets is not None:
         tx.execute(QUERIES["insert_secrets"], (draft.task_id.bytes, draft.secrets))
     if draft.webhook is not None:

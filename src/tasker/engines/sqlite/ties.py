@@ -14,6 +14,7 @@ from tasker.engines.shared.log import Head
 from tasker.engines.shared.refusals import joined, no_dependency, not_unique
 from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import NEVER, decode_problem, encode
+from tasker.engines.sqlite import failures
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction
@@ -179,6 +180,7 @@ def fail_pending(tx: Transaction, seq: int, error: TaskProblem) -> Row | None:
         return None
     task_id, head = task_id_of(row[0]), Head(*row[5:])
     tx.journal.append(ended(task_id, Status.FAILED, head.attempt, head.last + 1))
+    failures.note(tx, task_id, error)
     return task_id, *row[1:5]
 
 

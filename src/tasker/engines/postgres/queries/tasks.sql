@@ -176,8 +176,8 @@ WITH free AS (
 SELECT EXISTS (SELECT FROM marked) OR NOT EXISTS (
     SELECT FROM {schema}.task WHERE task_id = $1 AND NOT awaited AND status IN ('pending', 'running'));
 
--- name: tasks_by_seq
-SELECT {task} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;
+-- name: listed_by_seq
+SELECT {listed} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;
 
 -- name: lock_task
 SELECT seq, status, owner, type, queue, concurrency_key, unique_key, has_dependants, extra,

@@ -29,6 +29,12 @@ WHERE task_id {any_id:task_ids};
 DELETE FROM task_tag WHERE (tag, seq) IN (
     SELECT tag.value, task.seq FROM task, json_each(task.tags) AS tag WHERE task.seq {any:seqs});
 
+-- name: forget_failures
+DELETE FROM task_failure WHERE seq {any:seqs};
+
+-- name: forget_schedules
+DELETE FROM task_schedule WHERE seq {any:seqs};
+
 -- name: erase_attempts
 DELETE FROM attempt WHERE task_seq {any:seqs};
 

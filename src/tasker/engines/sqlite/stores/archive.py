@@ -195,6 +195,7 @@ def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -
     connection.execute(_INSERT, (*columns.values(), lease))
     seq = connection.last_insert_rowid()
     connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in task.tags])
+    connection.execute(QUERIES["note_schedule"], (seq,))
     connection.executemany(
         "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [

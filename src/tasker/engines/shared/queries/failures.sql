@@ -1,0 +1,44 @@
+-- name: failures_reach
+-- The hour of the last count that may be read, if there are more.
+SELECT hour FROM {schema}.failure_hour {index:failure_hour_hour}
+WHERE hour >= :since ORDER BY hour DESC LIMIT 1 OFFSET :most;
+
+-- name: own_failures_reach
+SELECT hour FROM {schema}.failure_hour WHERE owner = :owner AND hour >= :since ORDER BY hour DESC LIMIT 1 OFFSET :most;
+
+-- name: failures_page
+SELECT owner, failure, type, count, last_at, task_id FROM (
+    SELECT owner, failure, type, CAST(sum(count) AS bigint) AS count, max(last_at) AS last_at, {latest} AS task_id
+    FROM {schema}.failure_hour {index:failure_hour_hour}
+    WHERE hour >= :since AND (NOT :by_type OR type {any:types})
+      AND (NOT :by_queue OR queue {any:queues}) AND (NOT :by_id OR failure = :failure)
+    GROUP BY owner, failure, type) AS failures
+WHERE NOT :goes_on OR (last_at, owner, failure, type) < (:last_at, :last_owner, :last_failure, :last_type)
+ORDER BY last_at DESC, owner DESC, failure DESC, type DESC LIMIT :limit;
+
+-- name: own_failures_page
+SELECT owner, failure, type, count, last_at, task_id FROM (
+    SELECT owner, failure, type, CAST(sum(count) AS bigint) AS count, max(last_at) AS last_at, {latest} AS task_id
+    FROM {schema}.failure_hour
+    WHERE owner = :owner AND hour >= :since AND (NOT :by_type OR type {any:types})
+      AND (NOT :by_queue OR queue {any:queues}) AND (NOT :by_id OR failure = :failure)
+    GROUP BY owner, failure, type) AS failures
+WHERE NOT :goes_on OR (last_at, owner, failure, type) < (:last_at, :last_owner, :last_failure, :last_type)
+ORDER BY last_at DESC, owner DESC, failure DESC, type DESC LIMIT :limit;
+
+-- name: failure_facts
+SELECT failure, owner, problem, exception, message, first_at FROM {schema}.failure WHERE failure {any:failures};
+
+-- name: failed_samples
+SELECT task_id, type, error FROM {schema}.task
+WHERE task_id {any_id:task_ids} AND status = 'failed' AND error IS NOT NULL
+  AND (expires_at IS NULL OR expires_at > {now});
+
+-- name: prune_failure_hours
+DELETE FROM {schema}.failure_hour WHERE (failure, owner, hour, type, queue) IN (
+    SELECT failure, owner, hour, type, queue FROM {schema}.failure_hour {index:failure_hour_hour}
+    WHERE hour < :before ORDER BY hour LIMIT :limit);
+
+-- name: prune_failures
+DELETE FROM {schema}.failure WHERE (failure, owner) IN (
+    SELECT failure, owner FROM {schema}.failure WHERE last_at < :before ORDER BY last_at LIMIT :limit);

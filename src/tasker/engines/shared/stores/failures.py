@@ -1,0 +1,144 @@
+"""The FailureStore. The engines count failures where they end tasks."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from tasker.engines.shared.rows import Database, Rows
+from tasker.engines.shared.values import decode_problem
+from tasker.errors import Fault, Invalid
+from tasker.model.failures import OTHER, FailureFilter, FailureGroup, FailurePage, FailureSample
+from tasker.rules.failures import fingerprint
+
+MOST_ROWS = 50_000
+"""Hourly counts that one page reads."""
+_DETAIL = 400
+"""Characters of a sample's detail."""
+_NOT_COUNTED = "\u2026"
+_COLUMNS = (str, str, str, int, datetime, UUID)
+
+
+class _Found(NamedTuple):
+    """A group on a page: what its hourly counts say."""
+
+    owner: str
+    failure_id: str
+    type: str
+    number: int
+    last_at: datetime
+    task_id: UUID
+
+
+class _Place(Struct, frozen=True, array_like=True):
+    """Where a page ended, as its cursor has it."""
+
+    last_at: datetime
+    owner: str
+    failure_id: str
+    type: str
+
+
+class Failures:
+    """Failure groups. most: hourly counts that one page reads."""
+
+    def __init__(self, database: Database[Any], most: int = MOST_ROWS) -> None:
+        self._database = database
+        self._most = most
+
+    async def find_many(self, where: FailureFilter, *, limit: int, cursor: str | None = None) -> FailurePage:
+        place = None if cursor is None else _place_of(cursor)
+        return await self._database.read(lambda rows: self._page(rows, where, limit, place))
+
+    async def _page(self, rows: Rows, where: FailureFilter, limit: int, place: _Place | None) -> FailurePage:
+        whose = {} if where.owner is None else {"owner": where.owner}
+        own = "own_" if whose else ""
+        since = hour_of(where.since)
+        reach = await rows.value(f"{own}failures_reach", datetime, since=since, most=self._most, **whose)
+        since = since if reach is None else reach
+        place = place or _Place(since, "", "", "")
+        values = {
+            "since": since, "limit": limit + 1, "goes_on": place.failure_id != "",
+            "by_type": bool(where.types), "types": where.types, "by_queue": bool(where.queues), "queues": where.queues,
+            "by_id": where.failure_id is not None, "failure": where.failure_id or "",
+            "last_at": place.last_at, "last_owner": place.owner, "last_failure": place.failure_id,
+            "last_type": place.type,
+        }  # fmt: skip
+        found = [_Found(*row) for row in await rows.fetch(f"{own}failures_page", *_COLUMNS, **values, **whose)]
+        groups = await _groups(rows, found[:limit])
+        return FailurePage(
+            items=groups, next_cursor=_cursor_of(groups[-1]) if len(found) > limit else None, counted_from=since
+        )
+
+
+async def prune_failures(rows: Rows, before: datetime, limit: int) -> int:
+    """Forget counts and groups of failures before a time, at most `limit` of each; return how many."""
+    done = [await rows.run(f"prune_{name}", before=before, limit=limit) for name in ("failure_hours", "failures")]
+    return sum(done)
+
+
+def hour_of(moment: datetime) -> datetime:
+    """Return the full hour before a time."""
+    return moment - timedelta(minutes=moment.minute, seconds=moment.second, microseconds=moment.microsecond)
+
+
+async def _groups(rows: Rows, found: list[_Found]) -> list[FailureGroup]:
+    """Return groups with their facts, and with their samples where these are still there."""
+    if not found:
+        return []
+    kinds = (str, str, str, str, str, datetime)
+    failures = list({one.failure_id for one in found})
+    facts = {
+        (failure_id, owner): rest
+        for failure_id, owner, *rest in await rows.fetch("failure_facts", *kinds, failures=failures)
+    }
+    samples = {
+        task_id: (type_, decode_problem(error))
+        for task_id, type_, error in await rows.fetch(
+            "failed_samples", UUID, str, bytes, task_ids=[one.task_id for one in found]
+        )
+    }
+    groups = []
+    for one in found:
+        fact = facts.get((one.failure_id, one.owner), ("", "", _NOT_COUNTED, one.last_at))
+        problem, exception, message, first_at = fact
+        sample = None
+        if one.task_id in samples:
+            type_, error = samples[one.task_id]
+            if one.failure_id in (OTHER, fingerprint(type_, error).failure_id):  # it may have failed anew
+                sample = FailureSample(task_id=one.task_id, detail=error.detail[:_DETAIL])
+        groups.append(
+            FailureGroup(
+                failure_id=one.failure_id,
+                owner=one.owner,
+                type=one.type,
+                problem=problem,
+                exception=exception,
+                message=message,
+                count=one.number,
+                first_at=first_at,
+                last_at=one.last_at,
+                sample=sample,
+            )
+        )
+    return groups
+
+
+def _cursor_of(group: FailureGroup) -> str:
+    place = _Place(group.last_at, group.owner, group.failure_id, group.type)
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
+
+
+def _place_of(cursor: str) -> _Place:
+    """Return the place in a cursor. Raises Invalid."""
+    try:
+        return msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=_Place)
+    except (binascii.Error, ValueError):
+        fault = Fault("/cursor", "expected the next_cursor of an earlier page")
+        raise Invalid("the cursor is not one that this service gave out", faults=[fault]) from None
