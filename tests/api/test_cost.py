@@ -262,6 +262,8 @@ async def bench(make_rig: MakeRig, no_collector: None) -> Bench:
     ids["task_id"] = str((await rig.finish()).task_id)
     rule = {"name": "rare", "cron": "0 0 29 2 *", "task": {"type": "sum", "params": [4, 2]}}
     ids["schedule_id"] = (await client.post("/schedule", json=rule)).json()["schedule_id"]
+    none = {"action": "retry", "filter": {"type": "none"}}
+    ids["bulk_id"] = (await client.post("/bulk", json=none)).json()["bulk_id"]
     ids["webhook_id"] = (await client.post("/webhook", json={"url": "https://a.example/"})).json()["webhook_id"]
     return Bench(rig, headers["authorization"].encode(), ids)
 

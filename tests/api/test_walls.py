@@ -184,7 +184,7 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "follow_all": _gets("/events?after=oldest"),
     "create_schedule": _schedules,
     "list_schedules": lambda land, me: [Ask("GET", "/schedule"), Ask("GET", f"/schedule?name=schedule_id {land.mark}")],
-    "get_schedule": _of_task("GET", "/schedule/{}", "schedule_id", "misfit_schedule", "weak_schedule"),
+    "get_schedule": _of_task("GET", "/schedule/{}?include=firings", "schedule_id", "misfit_schedule", "weak_schedule"),
     "change_schedule": _changes,
     "delete_schedule": _of_task("DELETE", "/schedule/{}", "doomed_schedule", "doomed_schedule"),
     "trigger_schedule": _triggers,

@@ -52,7 +52,7 @@ async def alices(service: Service, driver: Driver, clock: ManualClock) -> Alices
     pending = await service.submissions.submit(ALICE, UNIQUE)
     schedule = await service.schedules.create(ALICE, HOURLY)
     webhook = await service.webhooks.create(ALICE, {"url": "https://example.com/", "events": ("created",)})
-    bulk = await service.bulk.start(ALICE, "retry", Selection(TaskFilter(type="none")))
+    bulk = await service.bulk.start(ALICE, "retry", Selection(TaskFilter(types=("none",))))
     return Alices(service, type_, failed, pending.task.task_id, schedule.schedule_id, webhook.webhook_id, bulk.bulk_id)
 
 
