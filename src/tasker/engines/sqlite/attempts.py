@@ -144,5 +144,5 @@ def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
 
 def _end_lone(tx: Transaction, values: Row) -> bool:
     """End the attempt if no task depends on its task; return whether that was done."""
-    tx.execute(QUERIES["end_lone_attempt"], values)
+    tx.run(QUERIES["end_lone_attempt"], values)
     return tx.connection.changes() > 0

@@ -163,7 +163,7 @@ def _put(
     check_moved(tasks, known)
     check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
     for task in new:
-        tx.stored(_insert(connection, task, files.get(task.task_id)))
+        tx.stored(_insert(connection, task, files.get(task.task_id)), to_micros(task.created_at))
     check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
     for task in tasks:
         if task.is_waiting and resumes:
