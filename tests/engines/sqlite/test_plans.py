@@ -143,8 +143,7 @@ def add_history(path: Path) -> None:
             f" INSERT INTO task (task_id, {names}) SELECT randomblob(16), {names} FROM task, n WHERE seq = 2"
         )
     connection.execute(
-        "INSERT OR REPLACE INTO task_span"
-        " SELECT seq >> 9, min(created_at), max(created_at) FROM task GROUP BY seq >> 9"
+        "INSERT OR REPLACE INTO task_span SELECT seq >> 9, min(created_at), max(created_at) FROM task GROUP BY seq >> 9"
     )
     connection.execute("UPDATE task SET type = 'reverse', tags = '[]' WHERE status = 'completed'")
     connection.close()

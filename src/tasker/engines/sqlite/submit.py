@@ -102,7 +102,7 @@ def _insert_running(tx: Transaction, draft: Draft, row: Row, taker: Waiter, stea
     worker = taker.request.worker
     lease_ends = lease_end(steady, taker.request)
     tx.run(QUERIES["insert_running"], (*row[:3], *row[4:], worker, tx.now, lease_ends))
-    return first_claim(draft, worker, tx.now)
+    return first_claim(draft, worker, tx.moment)
 
 
 def _keep_key(tx: Transaction, draft: Draft, task_id: UUID) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import apsw
 
+from tasker.clock import from_micros
 from tasker.engines.shared.journal import packed_rows
 from tasker.engines.shared.looks import BLOCK
 from tasker.engines.shared.usage import Tally
@@ -25,19 +26,20 @@ class Transaction:
     """One transaction of the writing connection. A rolled-back transaction is simply dropped.
 
     execute: the connection's own method; run: the same for a statement without rows, in half of its overhead.
-    now: the wall clock when the work began, in microseconds: all of the work has this time.
+    now: the wall clock when the work began, in microseconds: all of the work has this time. moment: the same.
     partitions: outlives the transaction. The engine undoes its changes after a rollback.
     journal: packed references for the journal; tally: sums of usage. `finish` writes them.
     changes: reported to listeners once the transaction is durable.
     """
 
-    __slots__ = ("_spans", "changes", "connection", "execute", "journal", "now", "partitions", "run", "tally")
+    __slots__ = ("_spans", "changes", "connection", "execute", "journal", "moment", "now", "partitions", "run", "tally")
 
     def __init__(self, connection: apsw.Connection, now: int, partitions: Partitions) -> None:
         self.connection = connection
         self.execute = connection.execute
         self.run = connection.cursor().execute
         self.now = now
+        self.moment = from_micros(now)
         self.partitions = partitions
         self.journal: list[bytes] = []
         self.tally: DayTally = Tally()
