@@ -15,10 +15,11 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from tasker.chores.reap import reap
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Unavailable
 from tasker.model import PartitionStats, RetryPolicy, Status
 from tasker.model.usage import UsageFilter
-from tasker.rules.lifecycle import Interrupted, decide
+from tasker.rules.lifecycle import Interrupted, Outcome, Succeeded, decide
 from tests.executor.rig import make_claim
 from tests.worker.rig import NOW, Rig
 
@@ -196,6 +197,25 @@ async def test_a_built_in_task_that_awaits_nothing_runs_without_an_asyncio_task(
     assert (failed.status, failed.error and failed.error.attempt) == (Status.FAILED, 1)
     assert rig.worker.running == 0
     assert {pool.free for pool in rig.worker._pools} == {3, 1}
+
+
+async def test_a_suspect_runs_in_a_child_even_if_it_awaits_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    isolated: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def run(*_: object, isolate: bool) -> Outcome:
+        isolated.put_nowait(isolate)
+        return Succeeded(b"6")
+
+    monkeypatch.setattr(rig.executor, "run", run)
+    task = await rig.submit("sum", b"[4,2]", delay=MINUTE)
+
+    def make_due_suspect(tx: Transaction) -> None:
+        tx.execute("UPDATE task SET interruptions = 3, reason = 'queued', due_at = 1")
+        tx.partitions.forget()
+
+    await rig.engine._commits.run(make_due_suspect)
+    assert (await rig.end(task)).result == msgspec.Raw(b"6")
+    assert isolated.get_nowait()
 
 
 class Ends:
