@@ -20,7 +20,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tasker.clock import to_micros
 from tasker.model import Claim, PartitionStats, Transition
 from tasker.release import release
 
@@ -78,7 +77,7 @@ class Metrics:
         """Count a start; the first one of a task shows how long it waited."""
         if claim.attempt == 1:
             submitted_millis = claim.task_id.int >> 80  # a UUIDv7 begins with the time of submission
-            self._wait.observe(max(0.0, to_micros(now) / 1e6 - submitted_millis / 1e3), claim.type)
+            self._wait.observe(max(0.0, now.timestamp() - submitted_millis / 1e3), claim.type)
 
     def attempt_ended(self, claim: Claim, transition: Transition) -> None:
         """Count the end of an attempt, and of its task if it is terminal."""

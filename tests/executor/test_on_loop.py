@@ -6,6 +6,7 @@ import asyncio
 import io
 import sys
 from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from tasker import Context, Fail, Retry, Snooze
 from tasker.logs.attempt import add_attempt
 from tasker.logs.redaction import RedactingStream
 from tasker.rules.lifecycle import Cancelled, Failed, Interrupted, Released, Snoozed, Succeeded, TimedOut
-from tests.executor.rig import LIMIT, Rig, Signal, open_rig
+from tests.executor.rig import LIMIT, Rig, Signal, make_claim, open_rig
 
 
 @pytest.fixture
@@ -163,6 +164,67 @@ async def test_log_lines_inside_name_the_task_and_those_outside_do_not(rig: Rig)
     named = {"task_id": str(running.claim.task_id), "attempt": 3, "type": "speak"}
     assert lines == [{**named, "event": "inside", "attempt": "its own"}, named]
     assert add_attempt(None, "info", {"event": "outside"}) == {"event": "outside"}
+
+
+def built_in(function: Callable[..., Any]) -> Callable[..., Any]:
+    function.__module__ = "tasker.builtin.made_up"
+    return function
+
+
+async def test_a_built_in_function_that_awaits_nothing_runs_at_once(rig: Rig) -> None:
+    assert rig.executor.run_at_once(make_claim("sum", [2, 3])) == Succeeded(b"5")
+    failed = rig.executor.run_at_once(make_claim("sum", [1e308, 1e308]))
+    assert isinstance(failed, Failed)
+    assert "too large" in failed.problem.detail
+
+
+async def test_functions_of_users_and_those_in_children_do_not_run_at_once(rig: Rig) -> None:
+    async def quick() -> None:
+        """It may block, or call sys.exit()."""
+
+    rig.registry.add(quick)
+    for name in ("quick", "reverse", "nowhere"):
+        assert rig.executor.run_at_once(make_claim(name)) is None
+
+
+async def test_built_in_functions_that_await_or_report_do_not_run_at_once(rig: Rig) -> None:
+    async def waits() -> None:
+        await asyncio.sleep(0)
+
+    async def loops(stream: Any = None) -> None:
+        async for _ in stream:
+            pass
+
+    async def collects(stream: Any = None) -> list[Any]:
+        return [item async for item in stream]
+
+    async def enters() -> None:
+        async with asyncio.timeout(1):
+            pass
+
+    async def reports(context: Context) -> None:
+        context.output("said")
+
+    for function in (waits, loops, collects, enters, reports):
+        rig.registry.add(built_in(function))
+        assert rig.executor.run_at_once(make_claim(function.__name__)) is None
+    assert rig.executor.run_at_once(make_claim("gpt", ["Hello"])) is None
+
+
+async def test_a_function_that_runs_at_once_has_a_context_of_its_own(rig: Rig) -> None:
+    mark: ContextVar[str] = ContextVar("mark", default="outside")
+    lines: list[MutableMapping[str, Any]] = []
+
+    async def speak() -> None:
+        mark.set("inside")
+        lines.append(add_attempt(None, "info", {}))
+
+    rig.registry.add(built_in(speak))
+    claim = make_claim("speak", attempt=3)
+    assert rig.executor.run_at_once(claim) == Succeeded(b"null")
+    assert lines == [{"task_id": str(claim.task_id), "attempt": 3, "type": "speak"}]
+    assert add_attempt(None, "info", {}) == {}
+    assert mark.get() == "outside"
 
 
 async def test_a_timeout_cancels_the_function(rig: Rig) -> None:

@@ -65,3 +65,4 @@ def test_on_conflict_is_set_in_two_places_only() -> None:
 def test_whole_tasks_are_shown_to_readers_alone() -> None:
     """Every other reply about a task is made by `show_task`, which checks the caller's scope."""
     assert callers("encode_task") == {"api/receipts.py", "api/events.py", "wiring/parts.py"}
+    assert callers("encode_usual") == {"api/tasks.py"}

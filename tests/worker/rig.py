@@ -10,6 +10,7 @@ from random import Random
 
 from tasker import Context, Fail, Retry, Snooze, task
 from tasker.builtin.reverse import reverse
+from tasker.builtin.sum import sum as sum_
 from tasker.clock import SystemClock
 from tasker.config.settings import GptSettings
 from tasker.engines.sqlite import open_sqlite
@@ -51,7 +52,7 @@ class Rig:
         self._opening = open_sqlite(folder / "tasker.db", self.clock)
         self.stage = Stage()
         self.registry = Registry()
-        for function in (*_functions(self.stage), reverse):
+        for function in (*_functions(self.stage), reverse, sum_):
             self.registry.add(function)
         self.executor = Executor(
             self.registry,

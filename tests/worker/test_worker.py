@@ -6,17 +6,20 @@ import asyncio
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import apsw
 import msgspec
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from tasker.chores.reap import reap
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Unavailable
 from tasker.model import PartitionStats, RetryPolicy, Status
 from tasker.model.usage import UsageFilter
-from tasker.rules.lifecycle import Interrupted, decide
+from tasker.rules.lifecycle import Interrupted, Outcome, Succeeded, decide
 from tests.executor.rig import make_claim
 from tests.worker.rig import NOW, Rig
 
@@ -180,6 +183,115 @@ async def test_an_end_that_cannot_be_stored_now_is_stored_later(rig: Rig) -> Non
             refused += 1
     pages.pragma("max_page_count", used + 100_000)
     assert (await rig.end(task)).status is Status.COMPLETED
+
+
+async def test_a_built_in_task_that_awaits_nothing_runs_without_an_asyncio_task(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.executor, "run", _away)
+    done = await rig.end(await rig.submit("sum", b"[4,2]"))
+    assert (done.status, done.result, done.attempt, done.tries_left) == (Status.COMPLETED, msgspec.Raw(b"6"), 1, 0)
+    [attempt] = await rig.engine.find_attempts(done.task_id)
+    assert (attempt.ending, attempt.worker) == ("succeeded", rig.worker.worker_id)
+    failed = await rig.end(await rig.submit("sum", b"[1e308,1e308]"))
+    assert (failed.status, failed.error and failed.error.attempt) == (Status.FAILED, 1)
+    assert rig.worker.running == 0
+    assert {pool.free for pool in rig.worker._pools} == {3, 1}
+
+
+async def test_a_suspect_runs_in_a_child_even_if_it_awaits_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    isolated: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def run(*_: object, isolate: bool) -> Outcome:
+        isolated.put_nowait(isolate)
+        return Succeeded(b"6")
+
+    monkeypatch.setattr(rig.executor, "run", run)
+    task = await rig.submit("sum", b"[4,2]", delay=MINUTE)
+
+    def make_due_suspect(tx: Transaction) -> None:
+        tx.execute("UPDATE task SET interruptions = 3, reason = 'queued', due_at = 1")
+        tx.partitions.forget()
+
+    await rig.engine._commits.run(make_due_suspect)
+    assert (await rig.end(task)).result == msgspec.Raw(b"6")
+    assert isolated.get_nowait()
+
+
+class Ends:
+    """Takes the ends of attempts instead of the engine, and passes each on when the test says so."""
+
+    def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.taken: asyncio.Queue[tuple[asyncio.Future[bool], tuple[Any, ...]]] = asyncio.Queue()
+        self._complete = rig.engine.complete
+        monkeypatch.setattr(rig.engine, "complete", self.take)
+
+    def take(self, *end: Any) -> asyncio.Future[bool]:
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.taken.put_nowait((answer, end))
+        return answer
+
+    async def refuse(self, error: Exception) -> None:
+        answer, _ = await asyncio.wait_for(self.taken.get(), 30)
+        answer.set_exception(error)
+
+    async def store(self) -> None:
+        answer, end = await asyncio.wait_for(self.taken.get(), 30)
+        answer.set_result(await self._complete(*end))
+
+
+async def test_the_end_of_a_task_that_ran_at_once_is_stored_later_if_it_cannot_be_now(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasker.worker.outages.Backoff.wait", lambda _: asyncio.sleep(0))
+    ends = Ends(rig, monkeypatch)
+    task = await rig.submit("sum", b"[4,2]")
+    for _ in range(3):
+        await ends.refuse(Unavailable("the store is away"))
+    assert rig.worker.running == 1, "its lease is kept"
+    await ends.store()
+    assert (await rig.end(task)).result == msgspec.Raw(b"6")
+
+
+async def test_draining_waits_for_the_end_of_a_task_that_ran_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Ends(rig, monkeypatch)
+    task = await rig.submit("sum", b"[4,2]")
+    while ends.taken.empty():
+        await asyncio.sleep(0)
+    draining = asyncio.create_task(rig.worker.drain(MINUTE, asyncio.Event()))
+    await ends.refuse(Unavailable("the store is away"))
+    await ends.store()
+    assert await asyncio.wait_for(draining, 30)
+    assert (await rig.get(task)).status is Status.COMPLETED
+
+
+async def test_a_drain_says_that_the_end_of_a_task_that_ran_at_once_was_not_stored(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasker.worker.worker._END_WITHIN", timedelta(seconds=0.1))
+    ends = Ends(rig, monkeypatch)
+    task = await rig.submit("sum", b"[4,2]")
+    while ends.taken.empty():
+        await asyncio.sleep(0)
+    assert not await rig.worker.drain(NOW, asyncio.Event())
+    assert (await rig.get(task)).status is Status.RUNNING
+    assert rig.worker.running == 0
+
+
+async def test_an_end_that_comes_too_late_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another attempt may have begun: the end of the first is not counted as one."""
+    complete, ends = rig.engine.complete, Ends(rig, monkeypatch)
+    task = await rig.submit("sum", b"[4,2]")
+    while ends.taken.empty():
+        await asyncio.sleep(0)
+    claim = structs.replace(make_claim("sum"), task_id=task.task_id)
+    await complete(claim.lease, decide(Interrupted(), claim, rig.clock.now(), Random(0)))
+    with capture_logs() as logs:
+        await ends.store()
+        await ends.store()
+        done = await rig.end(task)
+    assert (done.status, done.attempt) == (Status.COMPLETED, 2)
+    assert [line["attempt"] for line in logs if line["event"] == "task.attempt_superseded"] == [1]
 
 
 async def test_health_shows_a_worker_that_ended(rig: Rig) -> None:

@@ -269,4 +269,9 @@ def retry_in(task: Task, wait: timedelta) -> tuple[Header, ...]:
     """Return the Retry-After of an open task for a known wait; nothing for one that has ended."""
     if task.status.is_terminal:
         return ()
-    return ((b"retry-after", b"%d" % min(max(ceil(wait.total_seconds()), 1), MAX_RETRY_AFTER)),)
+    return ((b"retry-after", seconds_in(wait)),)
+
+
+def seconds_in(wait: timedelta) -> bytes:
+    """Return a Retry-After: whole seconds, at least one."""
+    return b"%d" % min(max(ceil(wait.total_seconds()), 1), MAX_RETRY_AFTER)

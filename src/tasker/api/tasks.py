@@ -9,6 +9,7 @@ from uuid import UUID
 
 from msgspec import structs
 
+from tasker.api.accepted import encode_usual, is_usual
 from tasker.api.accepts import choose
 from tasker.api.calls import (
     VALIDATED,
@@ -51,11 +52,12 @@ from tasker.api.replies import (
     path_of,
     retry_after,
     retry_in,
+    seconds_in,
     sees_tracebacks,
 )
 from tasker.clock import Clock
 from tasker.errors import Conflict, Forbidden, Invalid
-from tasker.model import Status, Task
+from tasker.model import Draft, Status, Task
 from tasker.model.keys import Caller
 from tasker.requests.submissions import ReplayBody
 from tasker.rules.waiting import SOON
@@ -120,7 +122,8 @@ class _Open(NamedTuple):
 
 IsNew = Callable[[Task], Awaitable[bool]]
 
-SUBMIT_MEDIAS = ("application/json", *STREAMS)
+_JSON = "application/json"
+SUBMIT_MEDIAS = (_JSON, *STREAMS)
 """Media types of the answer to a submission: the Task, or its events as they happen."""
 
 
@@ -357,7 +360,11 @@ class TaskOperations:
 
         While the service is stopping it holds no reply back: the id goes out at once, with what the task waits for.
         """
-        task, stopping = submitted.task, self._service.stopping
+        stopping = self._service.stopping
+        is_plain = wait is None and status is None and media == _JSON and not stopping
+        if is_plain and submitted.is_new and call.caller.may("read") and is_usual(submitted.draft):
+            return self._usual(call.caller, submitted.draft)
+        task = submitted.task
         path = path_of(task)
         headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path))
         if submitted.replayed:
@@ -373,6 +380,13 @@ class TaskOperations:
             task = await self._waiting.explain(call.caller, task)
         status = status or (200 if wait and task.status.is_terminal else 202)
         return self._submitted(call, task, path, headers, status, submitted.sent, given)
+
+    def _usual(self, caller: Caller, draft: Draft) -> Reply:
+        """Answer a usual submission (accepted.py) with 202."""
+        task_id = encode(draft.task_id)[1:-1]
+        after = seconds_in(self._waiting.ask_again_in_line(caller, draft.type))
+        location = b"location", b"/task/%b" % task_id
+        return Reply(202, encode_usual(draft, task_id), (*JSON_HEADERS, location, (b"retry-after", after)))
 
     async def _when_ended(self, call: Call, found: Reply | Stream | _Open) -> Reply | Stream:
         """Return the answer to a submission when it is due; during the wait nothing of the submission is held."""

@@ -24,11 +24,14 @@ MAX_TRACEBACK = 16 * 1024
 
 
 class Call:
-    """One call: the function, its arguments from the claim's params, and the largest result that is kept (bytes)."""
+    """One call: the function, its arguments from the claim's params, and the largest result that is kept (bytes).
+
+    context: None if the function takes none.
+    """
 
     __slots__ = ("_context", "_max_result", "_params", "_type")
 
-    def __init__(self, task_type: TaskType, params: bytes, context: Context, max_result: int) -> None:
+    def __init__(self, task_type: TaskType, params: bytes, context: Context | None, max_result: int) -> None:
         self._type = task_type
         self._params = params
         self._context = context
@@ -61,6 +64,15 @@ class Call:
             return self._succeeded(await self._type.function(*args, **kwargs))
         except BaseException as error:
             return raised(error)
+
+    def run_at_once(self) -> Outcome:
+        """Call a coroutine function that awaits nothing. Never raises."""
+        try:
+            self.run_async().send(None)
+        except StopIteration as ended:
+            outcome: Outcome = ended.value
+            return outcome
+        raise AssertionError(f"the function of {self._type.name} waits")
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments. Raises _UnfitParams."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dis
 import logging
 from collections.abc import Collection, Sequence
+from contextvars import copy_context
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -13,12 +16,14 @@ from pydantic import SecretStr
 
 from tasker.config.settings import GptSettings
 from tasker.executor.attempt import Observer, Stop
+from tasker.executor.call import Call
 from tasker.executor.in_child import ChildAttempt
 from tasker.executor.loop_reporter import ServiceLoop
 from tasker.executor.on_loop import LoopAttempt
 from tasker.executor.pool import CannotStart, Pool
 from tasker.executor.process import ChildProcess, ChildSpec
 from tasker.executor.task_loop import Mailbox, TaskLoops
+from tasker.logs.attempt import ATTEMPT, LoggedAttempt
 from tasker.model import Claim
 from tasker.rules.lifecycle import Cancelled, Crashed, Failed, Outcome, Released, problem
 from tasker.tasktypes.registry import Registry, TaskType
@@ -101,6 +106,19 @@ class Executor:
         finally:
             self._stops.discard(stop)
 
+    def run_at_once(self, claim: Claim) -> Outcome | None:
+        """Run an attempt of a function that awaits nothing, and return how it ended; None if it needs `run`.
+
+        Nothing can stop such an attempt or time it out: it occupies the service's loop until it ends. So it needs no
+        asyncio task, no timer and no Stop.
+        """
+        task_type = self._registry.find(claim.type)
+        if task_type is None or not _ends_at_once(task_type):
+            return None
+        variables = copy_context()
+        variables.run(ATTEMPT.set, LoggedAttempt(claim.task_id, claim.attempt, claim.type))
+        return variables.run(Call(task_type, claim.params, None, self._max_result).run_at_once)
+
     async def _run_on_loop(self, task_type: TaskType, claim: Claim, observer: Observer, stop: Stop) -> Outcome:
         is_builtin = _is_builtin(task_type)
         back = self._service_loop if is_builtin else self._mailbox
@@ -180,6 +198,18 @@ def _is_builtin(task_type: TaskType) -> bool:
     """Return whether the function is built in: it neither blocks nor exits, so it can do without another thread."""
     module = getattr(task_type.function, "__module__", None) or ""
     return module.startswith("tasker.builtin.")
+
+
+@lru_cache(maxsize=1000)
+def _ends_at_once(task_type: TaskType) -> bool:
+    """Return whether a function is built in and needs nothing but its params: it awaits nothing, and reports nothing.
+
+    Every await, `async for` and `async with` is compiled to a SEND.
+    """
+    needs_more = task_type.context_parameter is not None or task_type.costs or task_type.secrets is not None
+    if needs_more or not task_type.is_async or not _is_builtin(task_type):
+        return False
+    return all(step.opname != "SEND" for step in dis.get_instructions(task_type.function))
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -36,18 +36,38 @@ _encode = msgspec.json.Encoder().encode
 _decode_task = msgspec.json.Decoder(Task).decode
 
 
-class Submitted(NamedTuple):
-    """A task as it was accepted; `replayed` when an earlier request with the same idempotency key submitted it.
+class Submitted:
+    """A submission that was accepted; `replayed` when an earlier request with the same idempotency key submitted it.
 
-    Another task may answer for the submission (by `unique_key` or `cache`); `task` is then that one as it is now.
-    `sent` is the task that this request alone would create: it reveals nothing about other tasks. `is_awaited`: whether
-    it was stored as an awaited task (Draft.is_awaited).
+    draft: the task that this request alone would create; `sent` is the same as a Task, and reveals nothing about other
+    tasks. task: the one that answers, as it is now. By `unique_key` or `cache` it may be another; `is_new` means that
+    it is what its draft says. is_awaited: whether it was stored as an awaited task (Draft.is_awaited).
     """
 
-    task: Task
-    replayed: bool
-    sent: Task
-    is_awaited: bool = False
+    __slots__ = ("_sent", "_task", "draft", "is_awaited", "replayed")
+
+    def __init__(
+        self, draft: Draft, task: Task | None = None, *, replayed: bool = False, is_awaited: bool = False
+    ) -> None:
+        self.draft = draft
+        self.replayed = replayed
+        self.is_awaited = is_awaited
+        self._task = task
+        self._sent: Task | None = None
+
+    @property
+    def is_new(self) -> bool:
+        return self._task is None
+
+    @property
+    def task(self) -> Task:
+        return self.sent if self._task is None else self._task
+
+    @property
+    def sent(self) -> Task:
+        if self._sent is None:  # made where it is needed: most answers are made without
+            self._sent = as_accepted(self.draft)
+        return self._sent
 
 
 class Submissions:
@@ -163,13 +183,12 @@ class Submissions:
                     caller, task_id
                 )  # another owner's id is answered as in every other request for it
             raise
-        task = as_accepted(draft)
         if receipt.outcome == "mismatched":
             await self._tasks.get(caller, task_id)
             raise Conflict(f"task {task_id} was submitted by another request")
         if receipt.outcome == "replayed":
-            return Submitted(await self._tasks.get(caller, task_id), replayed=True, sent=task)
-        return Submitted(task, replayed=False, sent=task)
+            return Submitted(draft, await self._tasks.get(caller, task_id), replayed=True)
+        return Submitted(draft)
 
     async def _read_replay(self, caller: Caller, task_id: UUID, body: bytes) -> tuple[TaskType, Submission]:
         await self._tasks.get(caller, task_id)
@@ -201,12 +220,11 @@ class Submissions:
         draft = traced(draft, traceparent)
         if is_awaited:
             draft = structs.replace(draft, is_awaited=True)
-        task = as_accepted(draft)
         if idempotency_key is None:
-            return await self._answer(_only(await self._store(draft)), draft, task)
-        return await self._submit_once(draft, task, submission, idempotency_key)
+            return await self._answer(_only(await self._store(draft)), draft)
+        return await self._submit_once(draft, submission, idempotency_key)
 
-    async def _submit_once(self, draft: Draft, task: Task, submission: Submission, client_key: str) -> Submitted:
+    async def _submit_once(self, draft: Draft, submission: Submission, client_key: str) -> Submitted:
         key = owned(draft.owner, client_key)
         if key in self._in_flight:
             raise Conflict(
@@ -217,7 +235,7 @@ class Submissions:
         idempotency = Idempotency(
             key=key,
             fingerprint=fingerprint(submission, _schedule_of(draft)),
-            reply=_encode(task),
+            reply=_encode(as_accepted(draft)),
             expires_at=draft.created_at + KEEP_KEYS_FOR,
         )
         self._in_flight.add(key)
@@ -233,15 +251,15 @@ class Submissions:
         if receipt.outcome == "replayed" and receipt.reply is not None:
             await self._check_kept(receipt)
             known = _decode_task(receipt.reply) if receipt.reply else await self._as_it_is(receipt.task_id)
-            return Submitted(known, replayed=True, sent=task)
-        return await self._answer(receipt, draft, task)
+            return Submitted(draft, known, replayed=True)
+        return await self._answer(receipt, draft)
 
-    async def _answer(self, receipt: Receipt, draft: Draft, task: Task) -> Submitted:
+    async def _answer(self, receipt: Receipt, draft: Draft) -> Submitted:
         """Return the task that answers for a submission: its own, or the one that it has joined."""
         is_stored = receipt.outcome == "stored"
         # Read the task: dependencies may keep it waiting, or have failed it at once.
-        found = task if is_stored and not task.depends_on else await self._as_it_is(receipt.task_id)
-        return Submitted(found, replayed=False, sent=task, is_awaited=draft.is_awaited and is_stored)
+        found = None if is_stored and not draft.depends_on else await self._as_it_is(receipt.task_id)
+        return Submitted(draft, found, is_awaited=draft.is_awaited and is_stored)
 
     async def _as_it_is(self, task_id: UUID) -> Task:
         task = await self._engine.find(task_id)

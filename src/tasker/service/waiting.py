@@ -105,6 +105,11 @@ class Waiting:
         run_time = self._history.run_time(task.type) if self._load.of(caller) is None else None
         return ask_again_in(task, run_time, self._clock.now())
 
+    def ask_again_in_line(self, caller: Caller, type_: str) -> timedelta:
+        """Return the same for one that waits for nothing but its turn."""
+        run_time = self._history.run_time(type_) if self._load.of(caller) is None else None
+        return SOON if run_time is None else max(SOON, run_time)
+
     async def _situation(self, task: Task, now: datetime, owner: str | None) -> Situation:
         """Return what is known; owner: count only this owner's tasks."""
         if is_later(task, now):

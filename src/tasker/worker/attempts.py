@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from random import Random
@@ -100,9 +101,8 @@ class AttemptRunner:
         except Unavailable as error:  # raised by the query for secrets, before the function has begun
             _log.warning("worker.secrets_not_read", task_id=str(claim.task_id), reason=error.detail)
             return Released()
-        except Exception as error:  # a bug of ours: the task must not hang because of it, nor be tried for ever
-            _log.exception("worker.executor_failed", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
-            return Crashed(f"the executor failed: {error!r}")
+        except Exception as error:
+            return _failed_here(claim, error)
 
     async def _reveal(self, running: RunningAttempt) -> Claim:
         """Return the claim with its secret params, and mask these in its reports. Raises Erased, Unavailable."""
@@ -115,19 +115,44 @@ class AttemptRunner:
         running.report.scrub = running.scrubber.report
         return structs.replace(claim, params=params, secrets=found)
 
+    def run_at_once(self, claim: Claim) -> Transition | None:
+        """Run an attempt whose function awaits nothing; return its transition. None if the attempt needs `run`."""
+        begun = self._clock.monotonic()
+        try:
+            outcome = self._executor.run_at_once(claim)
+        except Exception as error:
+            outcome = _failed_here(claim, error)
+        if outcome is None:
+            return None
+        self._metrics.attempt_started(claim, claim.started_at)
+        return self._decide(claim, outcome, begun)
+
+    def store(self, lease: Lease, transition: Transition) -> asyncio.Future[bool]:
+        """Begin to store the end of an attempt without reports; the future's result is that of `Engine.complete`."""
+        try:
+            return asyncio.ensure_future(self._engine.complete(lease, transition))
+        except Unavailable as error:
+            failed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+
     async def complete(self, running: RunningAttempt, outcome: Outcome) -> None:
         """Store how the attempt ended, together with its last reports."""
-        claim = running.claim
         report = await running.report.finish()
         transition = self._transition(running, outcome)
-        if not await self._store(running.lease, transition, report):
+        is_stored = await self.store_at_last(running.lease, transition, report)
+        self.stored(running.claim, transition, is_stored=is_stored)
+        if is_stored and running.scrubber is not None and transition.status.is_terminal:
+            await self._erase_secrets(running.claim)
+
+    def stored(self, claim: Claim, transition: Transition, *, is_stored: bool) -> None:
+        """Count and log an end. is_stored: what `Engine.complete` has returned."""
+        if not is_stored:
             _log.warning("task.attempt_superseded", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
             return
         self._metrics.attempt_ended(claim, transition)
         if transition.ending == "succeeded":
             self._history.note(claim.type, transition.at - transition.started_at)
-        if running.scrubber is not None and transition.status.is_terminal:
-            await self._erase_secrets(claim)
         if transition.error is not None:
             _log.warning(
                 "task.attempt_failed",
@@ -139,11 +164,16 @@ class AttemptRunner:
                 detail=transition.error.detail,
             )
 
-    def _transition(self, running: RunningAttempt, outcome: Outcome) -> Transition:
-        change = decide(outcome, running.claim, self._clock.now(), self._random)
-        run_time = timedelta(seconds=self._clock.monotonic() - running.begun)
+    def _decide(self, claim: Claim, outcome: Outcome, begun: float) -> Transition:
+        """Return what the task becomes. begun: the attempt's start by the monotonic clock."""
+        change = decide(outcome, claim, self._clock.now(), self._random)
+        run_time = timedelta(seconds=self._clock.monotonic() - begun)
         if abs(change.at - change.started_at - run_time) >= _CLOCK_JITTER:  # the wall clock was set meanwhile
             change = structs.replace(change, started_at=change.at - run_time)
+        return change
+
+    def _transition(self, running: RunningAttempt, outcome: Outcome) -> Transition:
+        change = self._decide(running.claim, outcome, running.begun)
         if running.report.peak is not None:
             change = structs.replace(change, peak_memory=running.report.peak)
         if running.scrubber is not None and change.error is not None:
@@ -157,7 +187,7 @@ class AttemptRunner:
         except Unavailable as error:
             _log.info("worker.secrets_not_erased", task_id=str(claim.task_id), reason=error.detail)
 
-    async def _store(self, lease: Lease, transition: Transition, report: Report | None) -> bool:
+    async def store_at_last(self, lease: Lease, transition: Transition, report: Report | None = None) -> bool:
         """Store the end of an attempt; retry while the store is unavailable, as the work is done."""
         backoff: Backoff | None = None
         while True:
@@ -167,3 +197,11 @@ class AttemptRunner:
                 _log.warning("task.end_not_stored", task_id=str(lease.task_id), reason=error.detail)
                 backoff = backoff or Backoff()
                 await backoff.wait()
+
+
+def _failed_here(claim: Claim, error: Exception) -> Outcome:
+    """Return the outcome after a bug of ours: the task must not hang because of it, nor be tried for ever."""
+    _log.error(
+        "worker.executor_failed", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt, exc_info=error
+    )
+    return Crashed(f"the executor failed: {error!r}")

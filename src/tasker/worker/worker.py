@@ -16,7 +16,7 @@ from tasker.clock import Clock
 from tasker.engines.protocol import ClaimRequest, Engine
 from tasker.errors import Unavailable
 from tasker.executor.attempt import Stop
-from tasker.model import Claim, Lease, PartitionStats, WorkerInfo
+from tasker.model import Claim, Lease, PartitionStats, Transition, WorkerInfo
 from tasker.release import LEVEL, release
 from tasker.rules.lifecycle import Released
 from tasker.tasktypes.registry import Registry
@@ -77,7 +77,7 @@ class Worker:
             heartbeat_every=heartbeat_every,
         )
         self.leases = Leases(engine, clock, info, lease_for=lease_for, on_heartbeat=self._backlog.follow_clock)
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._attempts: set[asyncio.Future[Any]] = set()
         self._claiming: list[asyncio.Task[None]] = []
         self._has_lost_ends = False
 
@@ -148,9 +148,41 @@ class Worker:
     def _begin(self, claim: Claim, pool: SlotPool) -> None:
         pool.begin()
         lease = claim.lease
-        attempt = asyncio.create_task(self._run(claim, lease, self.leases.add(lease), pool))
+        stop = self.leases.add(lease)
+        change = None if pool.suspects else self._runner.run_at_once(claim)
+        if change is None:
+            self._keep(asyncio.create_task(self._run(claim, lease, stop, pool)))
+            return
+        pool.end()
+        self._store(claim, lease, change, stop, pool)
+
+    def _keep(self, attempt: asyncio.Task[None]) -> None:
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
+
+    def _store(self, claim: Claim, lease: Lease, change: Transition, stop: Stop, pool: SlotPool) -> None:
+        """Store the end of an attempt that has run at once; this needs a task only if the store is unavailable."""
+
+        def stored(ending: asyncio.Future[bool]) -> None:
+            self._attempts.discard(ending)
+            if not ending.cancelled() and ending.exception() is not None:
+                self._keep(asyncio.create_task(self._store_again(claim, lease, change, stop, pool)))
+                return
+            if not ending.cancelled():
+                self._runner.stored(claim, change, is_stored=ending.result())
+            self.leases.remove(stop)
+            pool.stored()
+
+        ending = self._runner.store(lease, change)
+        self._attempts.add(ending)
+        ending.add_done_callback(stored)
+
+    async def _store_again(self, claim: Claim, lease: Lease, change: Transition, stop: Stop, pool: SlotPool) -> None:
+        try:
+            self._runner.stored(claim, change, is_stored=await self._runner.store_at_last(lease, change))
+        finally:
+            self.leases.remove(stop)
+            pool.stored()
 
     async def _run(self, claim: Claim, lease: Lease, stop: Stop, pool: SlotPool) -> None:
         try:
@@ -186,7 +218,7 @@ def _make_pools(registry: Registry, slots: int, processes: int) -> list[SlotPool
     ]
 
 
-async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
     """Cancel tasks and wait for their end."""
     for task in tasks:
         task.cancel()

@@ -142,7 +142,9 @@ def add_history(path: Path) -> None:
             f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {HISTORY})"
             f" INSERT INTO task (task_id, {names}) SELECT randomblob(16), {names} FROM task, n WHERE seq = 2"
         )
-    connection.execute(QUERIES["note_spans"], (1,))
+    connection.execute(
+        "INSERT OR REPLACE INTO task_span SELECT seq >> 9, min(created_at), max(created_at) FROM task GROUP BY seq >> 9"
+    )
     connection.execute("UPDATE task SET type = 'reverse', tags = '[]' WHERE status = 'completed'")
     connection.close()
 

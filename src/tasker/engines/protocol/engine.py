@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -154,7 +154,7 @@ class Engine(Protocol):
     async def record(self, lease: Lease, report: Report) -> bool:
         """Store a report of a running attempt. False, and no change, if `lease` is not the current one."""
 
-    async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
+    def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> Awaitable[bool]:
         """End an attempt: store `report`, then the transition, in one commit.
 
         False, and no change, if `lease` is not the current one. If a cancel was requested and the transition would

@@ -155,5 +155,5 @@ def _ran(change: Transition) -> int | None:
 
 def _end_lone(tx: Transaction, values: Row) -> bool:
     """End the attempt if no task depends on its task; return whether that was done."""
-    tx.execute(QUERIES["end_lone_attempt"], values)
+    tx.run(QUERIES["end_lone_attempt"], values)
     return tx.connection.changes() > 0

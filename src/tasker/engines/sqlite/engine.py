@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -247,10 +247,17 @@ class SqliteEngine:
     async def record(self, lease: model.Lease, report: model.Report) -> bool:
         return await self._commits.run(functools.partial(attempts.record, lease=lease, report=report))
 
-    async def complete(self, lease: model.Lease, change: model.Transition, report: model.Report | None = None) -> bool:
+    def complete(
+        self, lease: model.Lease, change: model.Transition, report: model.Report | None = None
+    ) -> Awaitable[bool]:
         if change.result is None or len(change.result) <= self._results.over:
-            return await self._end(lease, change, report)
-        async with self._results.kept(lease, change.result) as stored:
+            return self._end(lease, change, report)
+        return self._end_with_file(lease, change, change.result, report)
+
+    async def _end_with_file(
+        self, lease: model.Lease, change: model.Transition, result: bytes, report: model.Report | None
+    ) -> bool:
+        async with self._results.kept(lease, result) as stored:
             change = structs.replace(change, result=stored.reference)
             stored.is_stored = await self._end(lease, change, report)
         return stored.is_stored

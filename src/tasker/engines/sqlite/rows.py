@@ -110,7 +110,7 @@ def claim_of(row: Row) -> Claim:
     return Claim(*columns)
 
 
-def first_claim(draft: Draft, worker: str, now: int) -> Claim:
+def first_claim(draft: Draft, worker: str, now: datetime) -> Claim:
     """Return the Claim of a task whose first attempt begins as it is stored."""
     return Claim(
         task_id=draft.task_id,
@@ -123,7 +123,7 @@ def first_claim(draft: Draft, worker: str, now: int) -> Claim:
         tries=0,
         crashes=0,
         interruptions=0,
-        started_at=from_micros(now),
+        started_at=now,
         worker=worker,
         owner=draft.owner,
     )

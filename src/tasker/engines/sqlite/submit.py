@@ -14,7 +14,7 @@ from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, chec
 from tasker.engines.sqlite.claim import lease_end
 from tasker.engines.sqlite.control import cancel_open
 from tasker.engines.sqlite.retention import check_not_expired
-from tasker.engines.sqlite.rows import draft_row, first_claim, task_id_of
+from tasker.engines.sqlite.rows import Row, draft_row, first_claim, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import at_once, rows_of
 from tasker.engines.sqlite.ties import fail_pending, find_ties, wait_for
@@ -77,19 +77,19 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
     """Store a draft, and return its seq."""
     tx.journal.append(created(draft.task_id))
     taker = None if waiting is None or draft.run_at is not None else waiting.taker(draft.queue, draft.type, tx.now)
+    row = draft_row(draft, tx.now)
     if waiting is None or taker is None:
-        row = draft_row(draft, tx.now)
-        tx.execute(QUERIES["insert_task"], row)
+        tx.run(QUERIES["insert_task"], row)
         waits = row[3] != "queued"
         tx.counts.submitted((draft.owner, draft.type, draft.queue), waits=waits)
         tx.partitions.joined(draft.queue, draft.type, row[7], later=waits, priority=draft.priority)
         if draft.deadline is not None:
             tx.partitions.note_deadline(to_micros(draft.deadline))
     else:
-        taker.served.append(_insert_running(tx, draft, taker, waiting.steady))
+        taker.served.append(_insert_running(tx, draft, row, taker, waiting.steady))
         tx.journal.append(started(draft.task_id, 1))
     seq = tx.connection.last_insert_rowid()
-    tx.stored(seq)
+    tx.stored(seq, row[5])
     if draft.tags:
         tx.connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
     if draft.extra is not None and draft.extra.schedule_id is not None:
@@ -101,16 +101,15 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
     return seq
 
 
-def _insert_running(tx: Transaction, draft: Draft, taker: Waiter, steady: int) -> Claim:
-    """Store a draft as a task that the waiting worker already runs."""
-    task_id, type_, queue, _, *rest = draft_row(draft, tx.now)
-    key = draft.owner, type_, queue
+def _insert_running(tx: Transaction, draft: Draft, row: Row, taker: Waiter, steady: int) -> Claim:
+    """Store a draft, whose row is given, as a task that the waiting worker already runs."""
+    key = draft.owner, draft.type, draft.queue
     tx.counts.submitted(key)
     tx.counts.started(key, 0)
     worker = taker.request.worker
     lease_ends = lease_end(steady, taker.request)
-    tx.execute(QUERIES["insert_running"], (task_id, type_, queue, *rest, worker, tx.now, lease_ends))
-    return first_claim(draft, worker, tx.now)
+    tx.run(QUERIES["insert_running"], (*row[:3], *row[4:], worker, tx.now, lease_ends))
+    return first_claim(draft, worker, tx.moment)
 
 
 def _keep_key(tx: Transaction, draft: Draft, task_id: UUID) -> None:

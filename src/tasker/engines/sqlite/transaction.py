@@ -8,7 +8,9 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import apsw
 
+from tasker.clock import from_micros
 from tasker.engines.shared.journal import packed_rows
+from tasker.engines.shared.looks import BLOCK
 from tasker.engines.shared.rollup import Changes, pack
 from tasker.engines.shared.usage import Tally
 from tasker.engines.sqlite.partitions import Partitions
@@ -24,27 +26,40 @@ _DAY = 86_400_000_000
 class Transaction:
     """One transaction of the writing connection. A rolled-back transaction is simply dropped.
 
-    execute: the connection's own method.
-    now: the wall clock when the work began, in microseconds: all of the work has this time.
+    execute: the connection's own method; run: the same for a statement without rows, in half of its overhead.
+    now: the wall clock when the work began, in microseconds: all of the work has this time. moment: the same.
     partitions: outlives the transaction. The engine undoes its changes after a rollback.
-    journal: packed references for the journal; tally: sums of usage; counts: what changes about numbers of tasks;
-    new_from: the lowest seq of its new tasks.
-    `finish` writes what they need.
+    journal: packed references for the journal; tally: sums of usage; counts: what changes about numbers of tasks.
+    `finish` writes them.
     changes: reported to listeners once the transaction is durable.
     """
 
-    __slots__ = ("changes", "connection", "counts", "execute", "journal", "new_from", "now", "partitions", "tally")
+    __slots__ = (
+        "_spans",
+        "changes",
+        "connection",
+        "counts",
+        "execute",
+        "journal",
+        "moment",
+        "now",
+        "partitions",
+        "run",
+        "tally",
+    )
 
     def __init__(self, connection: apsw.Connection, now: int, partitions: Partitions) -> None:
         self.connection = connection
         self.execute = connection.execute
+        self.run = connection.cursor().execute
         self.now = now
+        self.moment = from_micros(now)
         self.partitions = partitions
         self.journal: list[bytes] = []
         self.tally: DayTally = Tally()
         self.counts = Changes(now)
         self.changes: list[Change] = []
-        self.new_from: int | None = None
+        self._spans: dict[int, tuple[int, int]] = {}
 
     def finish(self) -> None:
         """Write what was gathered, and the spans of new tasks, as the last statements of the transaction.
@@ -61,15 +76,16 @@ class Transaction:
             self.journal.clear()
         if counted := self.counts.take():
             self.execute(QUERIES["insert_change"], (pack(counted),))
-        if self.new_from is not None:
-            self.execute(QUERIES["note_spans"], (self.new_from,))
+        for block, span in self._spans.items():
+            self.execute(QUERIES["note_spans"], (block, *span))
             if self.connection.changes():
                 self.execute(QUERIES["forget_spans"])
 
-    def stored(self, seq: int) -> None:
-        """Note a new task: lists find it by its time only if its transaction knows it."""
-        if self.new_from is None or seq < self.new_from:
-            self.new_from = seq
+    def stored(self, seq: int, created_at: int) -> None:
+        """Note a new task: lists find it by its time (microseconds) only if the span of its block covers it."""
+        block = seq // BLOCK
+        first, last = self._spans.get(block, (created_at, created_at))
+        self._spans[block] = min(first, created_at), max(last, created_at)
 
 
 class Write(Protocol):

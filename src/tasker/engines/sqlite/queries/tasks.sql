@@ -13,8 +13,7 @@ VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1
 
 -- name: note_spans
 -- A span is a minute longer than its tasks need, and grows by as much as it covers, so that few commits change it.
-INSERT INTO task_span (block, first, last)
-SELECT seq >> 9, min(created_at), max(created_at) + 60000000 FROM task WHERE seq >= ? GROUP BY seq >> 9
+INSERT INTO task_span (block, first, last) VALUES (?, ?, ? + 60000000)
 ON CONFLICT (block) DO UPDATE SET
     first = min(first, excluded.first), last = max(last, excluded.last + max(0, excluded.last - first))
 WHERE excluded.first < first OR excluded.last - 60000000 > last;

@@ -163,7 +163,7 @@ def _put(
     check_moved(tasks, known)
     check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
     for task in new:
-        tx.stored(_insert(connection, task, files.get(task.task_id)))
+        tx.stored(_insert(connection, task, files.get(task.task_id)), to_micros(task.created_at))
         if resumes:
             waits = task.reason not in (None, "queued", "concurrency_limited")
             tx.counts.adopted((task.owner, task.type, task.queue), task.status, waits=waits)
