@@ -108,7 +108,8 @@ class Starts:
 class Claims:
     """The claims of this process.
 
-    give_back: releases a claim whose caller has gone. is_deaf: tells whether notifications cannot arrive now.
+    saw_lead: see PostgresLead.saw. give_back: releases a claim whose caller has gone. is_deaf: tells whether
+    notifications cannot arrive now.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Claims:
         limits: Limits,
         steps: DatabaseSteps,
         waiters: Waiters,
+        saw_lead: Callable[[timedelta], None],
         *,
         give_back: Callable[[Claim], Awaitable[Any]],
         is_deaf: Callable[[], bool],
@@ -131,6 +133,7 @@ class Claims:
         self._limits = limits
         self._steps = steps
         self._waiters = waiters
+        self._saw_lead = saw_lead
         self._give_back = give_back
         self._is_deaf = is_deaf
         self._patience = Patience(SystemRandom())
@@ -191,10 +194,11 @@ class Claims:
     async def look(self, window: Window, *, again: bool = True) -> Found:
         """Return the window's partitions with queued tasks, and the time until the next scheduled task is due."""
         asked = self._steps.asking()
-        row = await self._connections.look(
+        row = await self._connections.repeat(
             lambda connection: connection.fetchrow(self._queries["look"], window.after, LOOKED_AT_ONCE)
         )
         assert row is not None
+        self._saw_lead(row["lead_left"])
         self._limits.load(row["settings"])
         was_set = await self._steps.see(asked, row["now"], row["steps"])
         if was_set and again:
