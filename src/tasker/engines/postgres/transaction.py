@@ -28,13 +28,14 @@ class Told(NamedTuple):
     """Who is told of a transaction's new tasks. held: numbers of tasks by partition, of which others are told later.
 
     channels: partitions by the workers' channels. chosen: the ids of the workers chosen for each partition; its tasks
-    were left to them and to this process.
+    were left to them and to this process. no_longer_held: tasks of earlier transactions that it tells of as well.
     """
 
     everybody: Sequence[str] = ()
     channels: Mapping[str, Sequence[str]] = {}
     chosen: Mapping[str, Collection[str]] = {}
     held: Mapping[str, int] = {}
+    no_longer_held: Mapping[str, int] = {}
 
 
 def tell_everybody(tasks: Mapping[str, int]) -> Told:

@@ -357,10 +357,12 @@ SELECT heartbeat_at, now() - heartbeat_at AS silent_for, info FROM {schema}.work
 WHERE heartbeat_at > now() - $1::interval;
 
 -- name: first_jobs
--- When the first job of each of these partitions was queued. Tasks of a paused queue wait for its user, not for a worker.
+-- When the oldest of the first jobs of each of these partitions was queued: a newer one of higher priority may be before
+-- it. Tasks of a paused queue wait for its user, not for a worker.
 SELECT given.name, first.created, now() AS now FROM unnest($1::text[]) AS given (name) LEFT JOIN LATERAL (
-    SELECT created FROM {schema}.pgqueuer WHERE entrypoint = given.name AND status = 'queued'
-    ORDER BY priority DESC, id LIMIT 1) AS first
+    SELECT min(created) AS created FROM (
+        SELECT created FROM {schema}.pgqueuer WHERE entrypoint = given.name AND status = 'queued'
+        ORDER BY priority DESC, id LIMIT 100) AS jobs) AS first
 ON NOT EXISTS (SELECT FROM {schema}.queue WHERE queue.name = split_part(given.name, '/', 1) AND paused);
 
 -- name: running_by_worker
