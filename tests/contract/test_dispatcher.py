@@ -284,3 +284,22 @@ async def test_processes_that_do_not_dispatch_help_to_deliver(
             await asyncio.sleep(0.01)
     await helper.dispatcher.close()
     assert receivers.events == [(told, "task.completed")]
+
+
+async def test_a_helper_that_finds_nothing_looks_ever_more_rarely(
+    rig: Rig, clock: ManualClock, make_engine: MakeEngine, receivers: Receivers
+) -> None:
+    if not rig.engine.is_shared:
+        pytest.skip("one process has the store alone")
+    helper = Rig(await make_engine(), clock, receivers, name="helper").dispatcher
+    pauses = []
+    for _ in range(5):
+        assert await helper.deliver() == 0
+        pauses.append(helper._pause(helper._stored))
+    assert pauses == [10.0, 20.0, 40.0, 40.0, 40.0]
+    await rig.hook()
+    await rig.complete()
+    await rig.dispatch()
+    assert await helper.deliver() == 1
+    assert helper._pause(helper._stored) == 5.0
+    await helper.settle()

@@ -66,6 +66,39 @@ async def test_anything_else_that_blocks_is_named_too(block: Callable[[Logs], An
     assert [line["blocked_by"] for line in logs] == [name, name]
 
 
+async def test_a_loop_that_has_answered_since_its_last_function_is_left_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    count: int | None = None
+    watch = LoopWatch(threshold=0.01, count=lambda: count)
+    asked: list[int | None] = []
+    looked = asyncio.Event()
+    ask, loop = watch._ask, asyncio.get_running_loop()
+
+    def noted() -> None:
+        asked.append(watch._last_count)
+        ask()
+        loop.call_soon_threadsafe(looked.set)
+
+    async def until_asked(times: int) -> None:
+        async with asyncio.timeout(LIMIT):
+            while len(asked) < times:
+                looked.clear()
+                await looked.wait()
+
+    monkeypatch.setattr(watch, "_ask", noted)
+    watch.start()
+    await until_asked(3)
+    count = 7
+    async with asyncio.timeout(LIMIT):
+        while 7 not in asked:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.1)  # time for many looks
+    assert asked.count(7) == 1
+    count = 8
+    await until_asked(asked.index(7) + 2)
+    watch.stop()
+    assert asked[-1] == 8
+
+
 async def test_stopping_twice_is_harmless() -> None:
     watch = LoopWatch()
     watch.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,7 +15,7 @@ from tasker.model import Status
 from tasker.model.keys import ANYBODY
 from tasker.rules.lifecycle import Succeeded
 from tasker.service import Service
-from tasker.service.following import Following
+from tasker.service.following import _LAST_LOOK, _LONGEST_MARK_PAUSE, Following, _Mark
 from tasker.service.hub import Hub
 from tasker.testing import Driver, make_draft
 
@@ -105,6 +105,24 @@ async def test_a_wait_asks_again_until_its_task_is_followed(
         await driver.finish(await driver.claim_one(), Succeeded(b"6"))
         await waiting
     assert len(shared.followed) == asked + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "longest"), [(None, _LONGEST_MARK_PAUSE), (Unavailable("it is a standby"), _LAST_LOOK)]
+)
+async def test_it_asks_ever_more_rarely(shared: Shared, fault: Exception | None, longest: float) -> None:
+    """Thousands may wait; and while the store takes no writes, no task ends."""
+    shared.is_locked, shared.fault = True, fault
+    mark = _Mark(shared, uuid4())  # type: ignore[arg-type]
+    pauses = [mark.pause]
+    for _ in range(12):
+        assert not await mark.make()
+        pauses.append(mark.pause)
+    assert pauses[:4] == [0.01, 0.02, 0.04, 0.08]
+    assert pauses[-1] == longest
+    shared.fault, shared.is_locked = None, True
+    await mark.make()
+    assert mark.pause == _LONGEST_MARK_PAUSE
 
 
 async def test_what_has_ended_is_not_followed(following: Following, shared: Shared, driver: Driver) -> None:

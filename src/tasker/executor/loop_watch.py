@@ -26,7 +26,8 @@ class LoopWatch:
     """Asks a loop for a sign of life, again and again.
 
     threshold: seconds without one that count as blocked. on_blocked: called once for each block, in the watching
-    thread. advice: what the log says about a block.
+    thread. advice: what the log says about a block. count: returns how many functions the loop has begun to run; None
+    while one runs. A loop that has answered since the last one is left asleep.
     """
 
     def __init__(
@@ -34,10 +35,13 @@ class LoopWatch:
         threshold: float = 1.0,
         *,
         on_blocked: Callable[[], None] | None = None,
+        count: Callable[[], int | None] = lambda: None,
         advice: str = "no request is answered and no task ends: report this as a bug in Tasker",
     ) -> None:
         self._threshold = threshold
         self._on_blocked = on_blocked
+        self._count = count
+        self._last_count: int | None = None
         self._advice = advice
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: int | None = 0
@@ -85,8 +89,10 @@ class LoopWatch:
         pause = self._threshold / 4
         while not self._stopping.wait(pause):
             if self._asked_at is None:
-                self._ask()
-                pause = self._threshold / 2  # both threads wake up for it
+                last, self._last_count = self._last_count, self._count()
+                if self._last_count is None or self._last_count != last:
+                    self._ask()
+                pause = self._threshold  # both threads wake up for it, in idle processes as well
             else:
                 if self.blocked_for and not self._is_reported:
                     self._report()

@@ -77,12 +77,14 @@ class TaskLoop:
         self._mailbox = Mailbox(self._loop)
         self._waiting: deque[HostedAttempt] = deque()
         self.hosted: set[HostedAttempt] = set()
+        self._begun = 0
         self._is_announced = False
         self._is_closing = False
         self._has_ended = False
         self._stopping: asyncio.Task[None] | None = None
         self._watch = LoopWatch(
             on_blocked=lambda: on_blocked(self),
+            count=lambda: None if self.hosted else self._begun,
             advice="other async tasks on its loop wait, new ones go to another loop; use `def`, or await slow calls",
         )
         self._thread = threading.Thread(target=self._run, name=f"task loop {number}", daemon=True)
@@ -109,6 +111,7 @@ class TaskLoop:
         """Begin an attempt on the loop."""
         attempt.home = self
         self.hosted.add(attempt)
+        self._begun += 1
         self._waiting.append(attempt)
         if not self._is_announced:
             self._is_announced = True

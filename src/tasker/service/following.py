@@ -26,6 +26,8 @@ _FIRST_LOOK = 0.25
 """First pause if other processes run the tasks, doubled each time: they notify only of reports and ends."""
 _MARK_AGAIN, _LONGEST_MARK_PAUSE = 0.01, 1.0
 """Pauses in seconds between tries to have a task followed, doubled each time."""
+_LONGEST_OUTAGE_PAUSE = _LAST_LOOK
+"""The longest such pause while the store takes no writes, for example a standby: then no task ends either."""
 _log = structlog.get_logger(__name__)
 
 
@@ -142,12 +144,14 @@ class _Mark:
 
     async def make(self) -> bool:
         """Try to have the task followed; return whether it is. Then the task must be looked at again."""
+        longest = _LONGEST_MARK_PAUSE
         try:
             self.is_made = await self._engine.peers.follow_task(self._task_id)
         except Unavailable as error:
+            longest = _LONGEST_OUTAGE_PAUSE
             if self._pause == _MARK_AGAIN:  # the first of many tries
                 _log.warning("task.not_followed", task_id=str(self._task_id), reason=error.detail)
-        self._pause = min(2 * self._pause, _LONGEST_MARK_PAUSE)
+        self._pause = min(2 * self._pause, longest)
         return self.is_made
 
 

@@ -33,6 +33,8 @@ _LOOK_AT_OTHERS = 0.25
 """The same for events of a shared store: other processes notify only of those that somebody waits for."""
 _LOOK_TO_HELP = 5.0
 """Seconds between looks for due deliveries while another process dispatches: that one sends them, too."""
+_LONGEST_HELP_PAUSE = 40.0
+"""Limit of these seconds, which double with each look that finds none."""
 _COLLECT = 0.02
 """Seconds between looks while events arrive, so that several are handled together."""
 _SKIP_EVERY = 5.0
@@ -77,6 +79,7 @@ class Dispatcher:
         self._saved_at = self._skipped_at = float("-inf")
         self._is_idle: bool | None = None
         """Whether there is no webhook; None while this process does not dispatch, and does not know."""
+        self._help_pause = _LOOK_TO_HELP
         self._slots = RequestSlots(has_owners)
         self._sending: set[asyncio.Task[None]] = set()
         self._delivering: asyncio.Task[None] | None = None
@@ -139,6 +142,7 @@ class Dispatcher:
         found = await self._store.find_due(full=full.receivers, full_owners=full.owners, each=PER_RECEIVER, limit=free)
         due = self._slots.choose(found)
         taken = await self._store.take(due) if due else []
+        self._help_pause = _LOOK_TO_HELP if taken else min(2 * self._help_pause, _LONGEST_HELP_PAUSE)
         self._slots.take(taken)
         for one in taken:
             sending = asyncio.create_task(self._send(one))
@@ -265,4 +269,4 @@ class Dispatcher:
         """Return how long to wait for the event, in seconds."""
         if event is self._changed:
             return _LOOK_AT_OTHERS if self._engine.is_shared else _LOOK
-        return _LOOK_TO_HELP if self._is_idle is None else _LOOK
+        return self._help_pause if self._is_idle is None else _LOOK

@@ -14,7 +14,7 @@ from tests.contract.conftest import Changes
 from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.builtin import builtin_registry
-from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import PostgresEngine, transaction
 from tasker.model import Change, Extra, NewEvent, Report, Status
 from tasker.model.keys import ANYBODY
 from tasker.model.webhooks import Webhook
@@ -75,8 +75,8 @@ def asked(there: PostgresEngine, monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 async def test_an_end_that_nobody_awaits_is_told_to_nobody_else(driver: Driver, there: PostgresEngine) -> None:
     here, elsewhere = Changes(driver.engine), Changes(there)
-    quiet = await driver.submit()
-    awaited = await driver.submit(make_draft(is_awaited=True))
+    quiet, awaited = await driver.submit(), (draft := make_draft(is_awaited=True)).task_id
+    await there.submit([draft])
     claims = {claim.task_id: claim for claim in await driver.claim(2)}
     await driver.finish(claims[quiet], DONE)
     await driver.finish(claims[awaited], DONE)
@@ -88,11 +88,46 @@ async def test_an_end_that_nobody_awaits_is_told_to_nobody_else(driver: Driver, 
 async def test_ends_together_are_told_apart(driver: Driver, there: PostgresEngine) -> None:
     elsewhere = Changes(there)
     drafts = [make_draft(is_awaited=place % 3 == 0) for place in range(30)]
-    await driver.engine.submit(drafts)
+    await there.submit(drafts)
     await asyncio.gather(*(driver.finish(claim, DONE) for claim in await driver.claim(30)))
     expected = {draft.task_id for draft in drafts if draft.is_awaited}
     await elsewhere.until(*(Change(task_id, Status.COMPLETED) for task_id in expected))
-    assert {change.task_id for change in elsewhere.heard} == expected
+    assert {change.task_id for change in elsewhere.heard if change.status is Status.COMPLETED} == expected
+
+
+async def test_only_the_process_that_waits_is_told(
+    driver: Driver, there: PostgresEngine, another: MakeEngine, sql: Sql
+) -> None:
+    """Idle workers need not wake up for an end that one API process waits for."""
+    third = await another()
+    waits, idle = Changes(there), Changes(third)
+    await there.submit([submitted := make_draft(is_awaited=True)])
+    followed = await driver.submit()
+    assert await there.peers.follow_task(followed)
+    assert await there.peers.follow_task(followed), "it is marked already"
+    both = await driver.submit()
+    assert await there.peers.follow_task(both)
+    assert await third.peers.follow_task(both)
+    assert await sql("SELECT count(*), count(waiter) FROM task WHERE awaited") == [(3, 2)]
+    claims = {claim.task_id: claim for claim in await driver.claim(3)}
+    for task_id in (submitted.task_id, followed, both):
+        await driver.finish(claims[task_id], DONE)
+    ends = [Change(task_id, Status.COMPLETED) for task_id in (submitted.task_id, followed, both)]
+    await waits.until(*ends)
+    await idle.until(ends[2])
+    assert idle.heard == [ends[2]]
+
+
+async def test_an_end_that_its_own_process_waits_for_is_told_to_no_other(
+    driver: Driver, there: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = Changes(driver.engine), Changes(there)
+    task_id = await driver.submit(make_draft(is_awaited=True))
+    notified: list[str] = []
+    monkeypatch.setattr(transaction, "for_processes", lambda _, changes: notified.extend(changes) or ())
+    await driver.finish(await driver.claim_one(), DONE)
+    await here.until(Change(task_id, Status.COMPLETED))
+    assert (notified, elsewhere.heard) == ([], [])
 
 
 def word(clock: ManualClock) -> Report:

@@ -14,6 +14,7 @@ from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.chores.plan import engine_chores
 from tasker.engines.postgres import PostgresEngine, connections
+from tasker.engines.postgres.waiters import Window
 from tasker.engines.protocol import Lead
 from tasker.errors import Unavailable
 from tasker.model import Status
@@ -56,7 +57,9 @@ async def test_what_is_given_up_can_be_taken_at_once_and_only_by_its_holder(
     await other.lead.give_up()
     assert not await other.lead.hold()
     await engine.lead.give_up()
-    assert await other.lead.hold()
+    async with asyncio.timeout(20):
+        while not await other.lead.hold():  # it is told
+            await asyncio.sleep(0.001)
     assert not await engine.lead.hold()
 
 
@@ -73,21 +76,90 @@ async def test_a_process_without_the_lead_follows_the_clock_of_the_database(
     engine: PostgresEngine, other: PostgresEngine, clock: ManualClock, sql: Callable[..., Awaitable[list[Any]]]
 ) -> None:
     assert await engine.lead.hold()
-    other.clock._last -= HOUR
     clock.set(clock.now() + HOUR)
     await other.peers.follow_clock()
-    [(shown, steps)] = await sql("SELECT clock_timestamp(), steps FROM clock")
-    assert abs(other.clock.now() - shown) < HOUR / 2
-    assert steps == 1
+    assert abs(other.clock.now() - clock.now()) > HOUR / 2, "it looked a moment ago"
+    clock.advance(10 * SECOND)
+    await other.peers.follow_clock()
+    assert abs(other.clock.now() - clock.now()) < HOUR / 2
+    assert await sql("SELECT steps FROM clock") == [(1,)]
 
 
 async def test_a_leader_whose_sessions_break_has_the_lead_on_new_ones(
-    engine: PostgresEngine, other: PostgresEngine, sql
+    engine: PostgresEngine, other: PostgresEngine, clock: ManualClock, sql
 ) -> None:
     assert await engine.lead.hold()
+    assert not await other.lead.hold()
+    clock.advance(10 * SECOND)
     await sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tasker'")
     assert await engine.lead.hold()
     assert not await other.lead.hold()
+
+
+class Asking:
+    """Counts the statements that a process runs for the lead."""
+
+    def __init__(self, engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        repeat = engine._connections.repeat
+
+        async def counted(*given: Any, **options: Any) -> Any:
+            self.count += 1
+            return await repeat(*given, **options)
+
+        monkeypatch.setattr(engine._connections, "repeat", counted)
+
+
+async def test_who_knows_for_how_long_another_leads_asks_nothing_until_then(
+    engine: PostgresEngine, other: PostgresEngine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await engine.lead.hold()
+    assert not await other.lead.hold()
+    asking = Asking(other, monkeypatch)
+    clock.advance(2 * SECOND)
+    assert await engine.lead.hold()
+    assert not await other.lead.hold()
+    assert asking.count == 0
+    clock.advance(SECOND)
+    assert not await other.lead.hold()
+    assert asking.count == 1
+    clock.advance(2.1 * SECOND)
+    assert await other.lead.hold()
+
+
+async def test_the_looks_of_waiting_claims_tell_who_leads(
+    engine: PostgresEngine, other: PostgresEngine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle worker looks every two seconds anyway."""
+    assert await engine.lead.hold()
+    assert not await other.lead.hold()
+    for _ in range(10):
+        clock.advance(2 * SECOND)
+        assert await engine.lead.hold()
+        await other._claims.look(Window())
+        asking = Asking(other, monkeypatch)
+        assert not await other.lead.hold()
+        assert asking.count == 0
+    for _ in range(2):
+        clock.advance(2 * SECOND)
+        await other._claims.look(Window())
+    assert await other.lead.hold()
+
+
+async def test_a_process_that_starts_takes_the_lead_of_a_dead_one_at_once(
+    engine: PostgresEngine, another: MakeEngine, sql: Callable[..., Awaitable[list[Any]]]
+) -> None:
+    """After kill -9 of the only process nobody waits until its lead is over."""
+    assert await engine.lead.hold()
+    beside = await another()
+    assert not await beside.lead.hold(), "the leader lives"
+    await engine._listener.close()
+    name = engine._connections.sender
+    async with asyncio.timeout(20):
+        while await sql(f"SELECT FROM pg_locks WHERE objid::bigint = hashtext('{name}')::bigint & 4294967295"):
+            await asyncio.sleep(0.01)
+    assert not await beside.lead.hold(), "it has been here for longer, and goes by the time"
+    assert await (await another()).lead.hold()
 
 
 async def test_a_slow_answer_counts_as_a_break_in_the_contact(

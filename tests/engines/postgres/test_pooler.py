@@ -90,7 +90,7 @@ async def test_tasks_run_and_wake_others_through_a_pooler(another: Open) -> None
 async def test_the_lock_on_the_name_of_a_worker_is_seen_by_others(another: Open) -> None:
     one, other = await another(), await another()
     assert await one._listener.hold("here", "channel")
-    query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted"
+    query = "SELECT count(*) FROM pg_locks WHERE objid::bigint = hashtext('here')::bigint & 4294967295 AND granted"
     assert await other._connections.look(lambda connection: connection.fetchval(query)) == 1
 
 
@@ -116,6 +116,27 @@ async def test_each_transaction_and_read_has_the_settings_of_a_session(another: 
         assert await shown(connection) == expected | {"idle_in_transaction_session_timeout": "0"}
     async with engine._connections.taken() as connection:
         assert await connection.fetchval("SELECT current_setting('statement_timeout')") == "0"
+
+
+async def test_a_leader_that_freezes_at_any_moment_locks_nothing(
+    another: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pooler would keep its transaction, and nobody could take its lead: so it is one message."""
+    engine = await another()
+    assert await engine.lead.hold()
+    sent: list[str] = []
+    execute = asyncpg.Connection.execute
+
+    async def noted(connection: Any, statement: str, *values: Any, **options: Any) -> Any:
+        sent.append(statement)
+        assert not values
+        return await execute(connection, statement, *values, **options)
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", noted)
+    assert await engine.lead.hold()
+    assert len(sent) == 1
+    assert "UPDATE tasker.lead" in sent[0]
+    assert "BEGIN" not in sent[0]
 
 
 async def test_a_read_that_fails_gives_its_session_back(another: Open) -> None:

@@ -54,7 +54,7 @@ async def test_many_ends_at_once_are_all_notified(driver: Driver, another: MakeE
     """More than one notification can hold."""
     there = Driver(await another(), clock, worker="there")
     hears = Changes(there.engine)
-    await driver.engine.submit([make_draft(clock.now(), is_awaited=True) for _ in range(700)])
+    await there.engine.submit([make_draft(clock.now(), is_awaited=True) for _ in range(700)])
     claims = await driver.claim(700)
     assert len(claims) == 700
     await asyncio.gather(*(driver.finish(claim, Succeeded(b"6")) for claim in claims))
@@ -72,9 +72,9 @@ async def test_a_reconnected_listener_reports_that_changes_may_be_lost(
         while hears.batches.count(()) < 2:  # at the break, and when it listens again
             hears._news.clear()
             await hears._news.wait()
-    task_id = await driver.submit(make_draft(is_awaited=True))
+    await there.submit([draft := make_draft(is_awaited=True)])
     await driver.finish(await driver.claim_one(), Succeeded(b"6"))
-    await hears.until(Change(task_id, Status.COMPLETED))
+    await hears.until(Change(draft.task_id, Status.COMPLETED))
 
 
 async def test_a_bug_while_it_reconnects_leaves_no_process_deaf(
@@ -83,10 +83,10 @@ async def test_a_bug_while_it_reconnects_leaves_no_process_deaf(
     there = await another()
     connect, faults = there._connections.connect, [ValueError("a bug")]
 
-    async def connect_at_last() -> Any:
+    async def connect_at_last(*given: Any) -> Any:
         if faults:
             raise faults.pop()
-        return await connect()
+        return await connect(*given)
 
     monkeypatch.setattr(there._connections, "connect", connect_at_last)
     hears = Changes(there)
@@ -95,9 +95,38 @@ async def test_a_bug_while_it_reconnects_leaves_no_process_deaf(
         while faults or not there._listener.is_connected:
             hears._news.clear()
             await hears._news.wait()
-    task_id = await driver.submit(make_draft(is_awaited=True))
+    await there.submit([draft := make_draft(is_awaited=True)])
     await driver.finish(await driver.claim_one(), Succeeded(b"6"))
-    await hears.until(Change(task_id, Status.COMPLETED))
+    await hears.until(Change(draft.task_id, Status.COMPLETED))
+
+
+async def test_a_heartbeat_goes_over_the_listening_connection_and_shows_that_it_lives(
+    another: MakeEngine, clock: ManualClock, sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = await another()
+    listener = there._listener
+    await there.workers.announce(worker("w", clock))
+    assert await sql("SELECT locked FROM worker") == [(True,)]
+
+    async def break_off(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(listener._connection, "execute", break_off)
+    assert await listener._is_alive(), "it has just answered, and is not asked"
+    await there.workers.announce(worker("w", clock))
+    assert not listener.is_connected
+    assert await sql("SELECT locked FROM worker") == [(False,)], "stored all the same, without the lock"
+
+
+async def test_a_listening_connection_is_used_by_one_at_a_time(another: MakeEngine, clock: ManualClock, sql) -> None:
+    there = await another()
+    there._listener._answered_at = float("-inf")
+    names = [f"w{number}" for number in range(10)]
+    announced = (there.workers.announce(worker(name, clock)) for name in names)
+    first, *_, last = await asyncio.gather(there._listener._is_alive(), *announced, there._listener._is_alive())
+    assert first
+    assert last
+    assert await sql("SELECT count(*) FROM worker WHERE locked") == [(10,)]
 
 
 async def test_an_overtaken_worker_changes_neither_the_task_nor_its_job(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 
-from tasker.engines.postgres.pacing import CHECK_AFTER, GAP, LONGEST_PAUSE, Gap, Watch
+from tasker.engines.postgres.pacing import CHECK_AFTER, GAP, LONGEST_PAUSE, SLACK, Gap, Watch
 from tasker.engines.postgres.targeting import Fleet, Member, Pool, Presence, member_of
 from tasker.model import WorkerInfo
 from tasker.testing import START
@@ -139,13 +139,29 @@ def test_a_gap_holds_all_but_the_first() -> None:
     assert gap.next_at() is None, "they may not be stored yet"
     gap.hold({"a": 2})
     gap.hold({"a": 3})
-    assert gap.next_at() == GAP
-    assert gap.release(GAP / 2) == {}
-    assert gap.release(GAP) == {"a": 5}
-    assert gap.let_through({"a": 1}, GAP * 1.5) == ({}, {"a": 1}), "it began a gap of its own"
-    assert gap.let_through({"a": 1}, GAP * 2) == ({"a": 1}, {})
+    over = GAP + SLACK
+    assert gap.next_at() == over
+    assert gap.release(GAP) == {}, "another transaction may take them along"
+    assert gap.release(over) == {"a": 5}
+    assert gap.let_through({"a": 1}, over + GAP / 2) == ({}, {"a": 1}), "it began a gap of its own"
+    assert gap.let_through({"a": 1}, over + GAP) == ({"a": 1}, {})
     gap.hold({"a": 1})
     assert (gap.release_all(), gap.release_all()) == ({"a": 1}, {})
+
+
+def test_the_next_transaction_after_a_gap_tells_of_what_was_held() -> None:
+    gap = Gap()
+    gap.let_through({"a": 1, "b": 1}, 0.0)
+    gap.hold({"a": 5, "b": 1})
+    assert gap.let_through({"a": 2}, GAP) == ({"a": 2}, {})
+    assert gap.held_of(["a"]) == {"a": 5}
+    gap.hold({"a": 3})
+    assert gap.next_at() is not None, "it may still fail"
+    gap.forget({"a": 5})
+    assert gap.held_of(["a", "b"]) == {"a": 3, "b": 1}
+    assert gap.release_all() == {"a": 3, "b": 1}
+    gap.forget({"a": 3})
+    assert gap.next_at() is None, "its timer was faster"
 
 
 def test_a_gap_forgets_the_past() -> None:
@@ -164,11 +180,11 @@ class Watching:
     def add(self, at: float, *workers: str) -> None:
         self.watch.add(self.partition, workers, at)
 
-    def look(self, at: float, first: float | None) -> tuple[bool, set[str]]:
-        """Look at a time; first: when the first job was queued. Return whether to tell everybody, and who is idle."""
+    def look(self, at: float, first: float | None) -> tuple[str, set[str]]:
+        """Look at a time; first: when the oldest job was queued. Return how many to tell, and who is idle."""
         found = {} if first is None else {self.partition: _time(first)}
-        to_tell, idle = self.watch.see([self.partition], found, _time(at), at)
-        return bool(to_tell), idle
+        seen = self.watch.see([self.partition], found, _time(at), at)
+        return "few" * bool(seen.few) + "all" * bool(seen.all), seen.idle
 
 
 def _time(at: float) -> datetime:
@@ -181,21 +197,21 @@ def test_tasks_that_are_taken_are_forgotten() -> None:
     assert watching.watch.next_at() == CHECK_AFTER
     assert watching.watch.due(0.04) == []
     assert watching.watch.due(0.05) == ["q/sum"]
-    assert watching.look(0.05, None) == (False, set())
+    assert watching.look(0.05, None) == ("", set())
     assert watching.watch.next_at() is None
 
 
-def test_everybody_is_told_of_tasks_that_are_not_taken_ever_more_rarely() -> None:
+def test_a_few_and_then_everybody_are_told_of_tasks_that_are_not_taken_ever_more_rarely() -> None:
     watching = Watching()
     watching.add(0.0, "a")
     times, at = [], 0.05
-    assert watching.look(at, 0.0) == (True, {"a"})
+    assert watching.look(at, 0.0) == ("few", {"a"})
     while len(times) < 8:
         next_at = watching.watch.next_at()
         assert next_at is not None
         times.append(round(next_at - at, 3))
         at = next_at
-        assert watching.look(at, 0.0) == (True, set())
+        assert watching.look(at, 0.0) == ("all", set())
     assert times == [0.1, 0.2, 0.4, 0.8, 1.6, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
 
 
@@ -205,7 +221,7 @@ def test_while_tasks_wait_new_ones_do_not_make_it_speak_more() -> None:
     told, at = 0, 0.05
     while at < 3.0:
         watching.add(at)
-        told += watching.look(at, 0.0)[0]
+        told += bool(watching.look(at, 0.0)[0])
         at += 0.05
     assert told == 5, "after 0.05, 0.15, 0.35, 0.75 and 1.55 s"
 
@@ -214,27 +230,36 @@ def test_a_later_task_is_told_of_as_soon_as_the_first() -> None:
     """The one before it was taken once everybody was told."""
     watching = Watching()
     watching.add(0.0, "a")
-    assert watching.look(0.05, 0.0) == (True, {"a"})
+    assert watching.look(0.05, 0.0) == ("few", {"a"})
     for number in range(1, 9):
         at = number * 0.06
         watching.add(at, "b")
         assert watching.watch.next_at() is not None
-        assert watching.look(at + 0.05, at) == (True, {"b"})
+        assert watching.look(at + 0.05, at) == ("few", {"b"}), "workers take tasks: they are only busy"
+
+
+def test_those_that_are_told_again_and_take_nothing_either_are_idle() -> None:
+    watching = Watching()
+    watching.add(0.0, "a")
+    assert watching.look(0.05, 0.0) == ("few", {"a"})
+    watching.add(0.05, "b", "c")
+    assert watching.look(0.1, 0.0) == ("", {"b", "c"})
+    assert watching.look(0.16, 0.0) == ("all", set())
 
 
 def test_a_task_that_was_added_just_now_is_looked_at_again() -> None:
     watching = Watching()
     watching.add(0.0, "a")
     watching.add(0.04, "b")
-    assert watching.look(0.05, 0.04) == (False, set()), "it had no time"
+    assert watching.look(0.05, 0.04) == ("", set()), "it had no time"
     assert watching.watch.next_at() == pytest.approx(0.09)
-    assert watching.look(0.0901, 0.04) == (True, {"b"})
+    assert watching.look(0.0901, 0.04) == ("few", {"b"})
 
 
 def test_nobody_is_blamed_where_settings_may_hold_tasks_back() -> None:
     watching = Watching("q/@1/sum")
     watching.add(0.0, "a")
-    assert watching.look(0.05, 0.0) == (True, set())
+    assert watching.look(0.05, 0.0) == ("few", set())
 
 
 def test_a_look_without_an_answer_is_put_off() -> None:
@@ -244,3 +269,9 @@ def test_a_look_without_an_answer_is_put_off() -> None:
     assert watching.watch.next_at() == 0.05 + LONGEST_PAUSE
     watching.add(1.0, "a")
     assert watching.watch.next_at() == 1.0 + CHECK_AFTER
+
+
+def test_more_than_the_tasks_need_are_told_if_asked_for_as_far_as_they_are_ready() -> None:
+    fleet = Fleet([*map(ready, "abcd"), FULL])
+    assert sorted(fleet.choose({"q/sum": 1}, {"b"}, at_least=3).channels) == ["to-a", "to-c", "to-d"]
+    assert sorted(fleet.choose({"q/sum": 1}, {"b", "c"}, at_least=3).channels) == ["to-a", "to-d"]

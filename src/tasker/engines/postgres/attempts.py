@@ -67,6 +67,7 @@ class _Held(NamedTuple):
     type: str
     usage: bytes
     awaited: bool
+    waiter: str | None
     head: Head
 
 
@@ -145,6 +146,7 @@ class Attempts:
                 type=row["type"],
                 usage=row["usage"],
                 awaited=row["awaited"],
+                waiter=row["waiter"],
                 head=head_of(row),
             )
             for row in rows
@@ -172,8 +174,7 @@ class Attempts:
                 tally.use((row.owner, row.type), row.usage, report.usage)
             if update.change is None:
                 tx.changes.append(Change(update.lease.task_id, Status.RUNNING, spoke=True))
-                if not row.awaited:
-                    tx.unawaited.add(update.lease.task_id)
+                tx.tell_of(update.lease.task_id, awaited=row.awaited, waiter=row.waiter)
         await insert_events(tx, self._queries, entries)
         if states:
             await tx.execute(self._queries["set_progress"], *_columns(states))
@@ -229,7 +230,8 @@ class Attempts:
         tx.freed += [(row["queue"], row["owner"], row["concurrency_key"]) for row in rows]
         tx.journal += [ended(lease.task_id, change.status, lease.attempt) for lease, change in stored.items()]
         tx.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
-        tx.unawaited.update([row["task_id"] for row in rows if not row["awaited"]])
+        for row in rows:
+            tx.tell_of(row["task_id"], awaited=row["awaited"], waiter=row["waiter"])
         await note_failures(
             tx,
             self._queries,

@@ -108,7 +108,8 @@ class Starts:
 class Claims:
     """The claims of this process.
 
-    give_back: releases a claim whose caller has gone. is_deaf: tells whether notifications cannot arrive now.
+    saw_lead: see PostgresLead.saw. give_back: releases a claim whose caller has gone. is_deaf: tells whether
+    notifications cannot arrive now.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Claims:
         limits: Limits,
         steps: DatabaseSteps,
         waiters: Waiters,
+        saw_lead: Callable[[timedelta], None],
         *,
         give_back: Callable[[Claim], Awaitable[Any]],
         is_deaf: Callable[[], bool],
@@ -131,11 +133,14 @@ class Claims:
         self._limits = limits
         self._steps = steps
         self._waiters = waiters
+        self._saw_lead = saw_lead
         self._give_back = give_back
         self._is_deaf = is_deaf
         self._patience = Patience(SystemRandom())
         self._polls = Polls()
         self._rests = Rests()
+        self._vain = 0
+        """Claims in succession that found nothing where a look had found something."""
         self._windows: dict[tuple[Any, ...], Window] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -148,9 +153,9 @@ class Claims:
             rest = min(self._rests.left(request, self._waiters.heard), wait_for.total_seconds())
             is_one_of_many = await self._pause(waiter, rest)
             while True:
-                waiter.begin_look()
+                named = waiter.begin_look()
                 heard = self._waiters.heard
-                claims, next_in = await self._shielded(self._look_and_claim(request, waiter))
+                claims, next_in = await self._shielded(self._look_and_claim(request, waiter, named))
                 if is_one_of_many:
                     self._patience.found(bool(claims))
                 left = deadline - asyncio.get_running_loop().time()
@@ -191,10 +196,11 @@ class Claims:
     async def look(self, window: Window, *, again: bool = True) -> Found:
         """Return the window's partitions with queued tasks, and the time until the next scheduled task is due."""
         asked = self._steps.asking()
-        row = await self._connections.look(
+        row = await self._connections.repeat(
             lambda connection: connection.fetchrow(self._queries["look"], window.after, LOOKED_AT_ONCE)
         )
         assert row is not None
+        self._saw_lead(row["lead_left"])
         self._limits.load(row["settings"])
         was_set = await self._steps.see(asked, row["now"], row["steps"])
         if was_set and again:
@@ -216,8 +222,17 @@ class Claims:
         waiter.look = look
         return await look.found
 
-    async def _look_and_claim(self, request: ClaimRequest, waiter: Waiter) -> Claimed:
+    async def _look_and_claim(self, request: ClaimRequest, waiter: Waiter, named: Sequence[str]) -> Claimed:
+        """Claim tasks. named: the partitions with new tasks that the claim was chosen for."""
         window = self._window_of(request)
+        known_for = window.known_for(asyncio.get_running_loop().time())
+        if not named or known_for is None or any(map(self._limits.has_gate, named)):
+            return await self._claim_after_look(request, window, waiter)
+        # All others were looked at a short while ago. What others have taken by now is theirs.
+        claims, _ = await self._claim_from(request, named, known_for)
+        return claims, known_for
+
+    async def _claim_after_look(self, request: ClaimRequest, window: Window, waiter: Waiter) -> Claimed:
         began = window.after
         partitions, next_in = await (self.look(window) if began else self._look_at_first(waiter))
         if next_in is not None and next_in <= timedelta(0):
@@ -225,6 +240,7 @@ class Claims:
             await self._connections.transact(lambda tx: self._jobs.promote(tx, limit=limit))
             partitions, next_in = await self.look(window)
         window.move(partitions)
+        window.looked(next_in, asyncio.get_running_loop().time())
         claims, again_in = await self._claim_from(request, await self._lifted(partitions), next_in)
         is_done = window.is_done(bool(claims)) or (claims and not began and not window.after)
         return claims, again_in if is_done else timedelta(0)
@@ -246,13 +262,15 @@ class Claims:
         ordinary, suspects = wanted(request, open_ones)
         if not ordinary and not suspects:
             return [], next_in
+        partitions = [*ordinary, *suspects]
         claims, opens_in = await self._connections.transact(lambda tx: self._starts.claim(tx, request, open_ones))
+        self._vain = 0 if claims else self._vain + 1
         if claims:  # a gate may open at any time
-            has_gates = any(map(self._limits.has_gate, [*ordinary, *suspects]))
-            return claims, timedelta(0) if has_gates else soon(next_in)
-        if self._limits.gate_all([*ordinary, *suspects]):
+            has_gates = any(map(self._limits.has_gate, partitions))
+            return claims, timedelta(0) if has_gates else soon(next_in, partitions)
+        if self._limits.gate_all(partitions):
             return [], earliest(next_in, opens_in)
-        return [], earliest(soon(next_in), opens_in)
+        return [], earliest(soon(next_in, partitions, self._vain), opens_in)
 
     def _window_of(self, request: ClaimRequest) -> Window:
         queues = None if request.queues is None else frozenset(request.queues)

@@ -6,8 +6,6 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from tasker.clock import since_boot
-from tasker.engines.postgres.connections import Connections
-from tasker.engines.postgres.transaction import Connection
 
 
 class DatabaseClock:
@@ -26,12 +24,6 @@ class DatabaseClock:
     def elapsed(self) -> float:
         return since_boot()
 
-    async def set(self, connections: Connections) -> None:
-        """Ask the database for its time. Raises Unavailable."""
-
-        async def ask(connection: Connection) -> tuple[datetime, float]:
-            asked = time.monotonic()
-            answer = await connection.fetchval("SELECT clock_timestamp()")
-            return answer, (asked + time.monotonic()) / 2
-
-        self._last, self._at = await connections.read(ask)
+    def set(self, now: datetime, ago: float) -> None:
+        """Go on from the database's answer `now`, which was true `ago` seconds ago."""
+        self._last, self._at = now, time.monotonic() - ago

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from tasker.clock import MICROSECOND, Lagging, from_micros, to_micros
+from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.transaction import Transaction
 from tasker.errors import Unavailable
@@ -32,11 +33,21 @@ EraseUntil = Callable[[Transaction], Awaitable[datetime]]
 
 
 class DatabaseSteps:
-    """The database's clock as one process sees it. elapsed: returns seconds of a clock that is never set."""
+    """The database's clock as one process sees it.
+
+    clock: is set by each answer. elapsed: returns seconds of a clock that is never set.
+    """
 
     def __init__(
-        self, connections: Connections, queries: dict[str, str], lease: timedelta, elapsed: Callable[[], float]
+        self,
+        connections: Connections,
+        queries: dict[str, str],
+        lease: timedelta,
+        elapsed: Callable[[], float],
+        clock: DatabaseClock,
     ) -> None:
+        self._clock = clock
+        self._seen_at = float("-inf")
         self._connections = connections
         self._queries = queries
         self._lease = max(lease, _LEASE_AT_LEAST)
@@ -50,6 +61,11 @@ class DatabaseSteps:
     def asking(self) -> int:
         """Return the elapsed time in microseconds: call before asking for the time, and pass it to `see` as `asked`."""
         return round(self._elapsed() * 1_000_000)
+
+    async def look_if_old(self, age: timedelta) -> None:
+        """Ask for the time, unless an answer is younger than `age`."""
+        if self._elapsed() - self._seen_at >= age.total_seconds():
+            await self.look()
 
     async def look(self) -> None:
         """Ask for the time; on the first call also whether the clock was set back while no process ran."""
@@ -71,6 +87,8 @@ class DatabaseSteps:
         processes have followed.
         """
         answered, shown = self.asking(), to_micros(now)
+        self._seen_at = answered / 1_000_000
+        self._clock.set(now, (answered - asked) / 2_000_000)
         low, high = shown - answered, shown - asked
         step = self._step_to(low, high) if steps == self._followed else 0
         if not step:

@@ -238,19 +238,27 @@ class Connections:
             except (*LOST, asyncpg.PostgresError):
                 pool.terminate()
 
-    async def connect(self) -> Connection:
-        """Return a connection outside the pool, with a session of its own: to listen, or to migrate."""
+    async def connect(self, more: Mapping[str, str] | None = None) -> Connection:
+        """Return a connection outside the pool, with a session of its own: to listen, or to migrate.
+
+        more: settings of this session.
+        """
+        settings = {**self.settings, **(more or {})}
         connection = await asyncpg.connect(
-            self._listen_url, timeout=ANSWER_WITHIN, server_settings=self.settings, connection_class=self._class
+            self._listen_url, timeout=ANSWER_WITHIN, server_settings=settings, connection_class=self._class
         )
         try:
             await prepare(connection)
-            if self._on_acquire is not None:
-                await self._on_acquire(connection)
+            await self.prepare_use(connection)
         except BaseException:  # also a cancellation: no one else can close it
             connection.terminate()
             raise
         return connection
+
+    async def prepare_use(self, connection: Connection) -> None:
+        """Do before each use of a connection outside the pool what the pool does before each use of its own."""
+        if self._on_acquire is not None:
+            await self._on_acquire(connection)
 
     async def connect_checked(self) -> Connection:
         """Do what `connect` does. Raises ConfigError if that is impossible, or a pooler takes the session away."""
@@ -294,12 +302,15 @@ class Connections:
         finally:
             self._reading.release()
 
-    async def look(self, query: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run a query that changes nothing; once more if its connection turns out to be dead."""
+    async def look(self, query: Callable[[Connection], Awaitable[T]], *, is_alone: bool = False) -> T:
+        """Run a query that changes nothing; once more if its connection turns out to be dead.
+
+        is_alone: whether it needs no transaction around it, even through a pooler.
+        """
         for final in (False, True):
             try:
                 async with self.taken() as connection:
-                    if not self._local:
+                    if not self._local or is_alone:
                         return await query(connection)
                     async with _within(connection, f"BEGIN;{self._local}"):
                         return await query(connection)
@@ -315,16 +326,23 @@ class Connections:
                 raise self._away(error) from error
         raise AssertionError
 
-    async def repeat(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+    async def repeat(self, query: Callable[[Connection], Awaitable[T]], *, is_alone: bool = False) -> T:
         """Run one statement that may run twice: without a transaction of its own it costs one round trip, not three.
 
         A slow answer counts as a break in the contact.
         """
         try:
             with self.contact.measured():
-                return await self.look(query)
+                return await self.look(query, is_alone=is_alone)
         except CONFLICTS as error:
             raise self._away(error) from error
+
+    async def run(self, statement: str) -> str:
+        """Run one statement without parameters that may run twice; return its tag, for example "UPDATE 1".
+
+        It is one message to the server, also through a pooler: a process that freezes meanwhile leaves nothing locked.
+        """
+        return await self.repeat(lambda connection: connection.execute(self._local + statement), is_alone=True)
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from random import Random
 from uuid import UUID
@@ -25,6 +25,7 @@ from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.listener import LOCKS, Listener
 from tasker.engines.postgres.lists import Lists
+from tasker.engines.postgres.notifications import LEAD_IS_FREE
 from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.retention import Erasure, PostgresTombstones, Retention
@@ -132,7 +133,8 @@ class PostgresEngine:
         self._queries = queries(schema)
         self._reads = Reads(self._queries)
         self._lists = Lists(self._queries, schema, bounds)
-        self._steps = DatabaseSteps(connections, self._queries, lease, elapsed)
+        self._steps = DatabaseSteps(connections, self._queries, lease, elapsed, self.clock)
+        self._lead = PostgresLead(connections, self._queries, elapsed)
         self._waiters = Waiters()
         self._wakeups = Wakeups(connections, self._queries, self._waiters)
         connections.route = self._wakeups.route
@@ -165,6 +167,7 @@ class PostgresEngine:
             limits,
             self._steps,
             self._waiters,
+            self._lead.saw,
             give_back=self._give_back,
             is_deaf=lambda: not self._listener.is_connected,
         )
@@ -191,14 +194,13 @@ class PostgresEngine:
         self.workers: protocol.WorkerStore = PostgresWorkers(
             connections, named, texts.schema, self._listener, self._waiters
         )
-        self.lead: protocol.Lead = PostgresLead(connections, named)
-        self.peers: protocol.Peers = PostgresPeers(connections, named, self.clock, self._steps)
+        self.lead: protocol.Lead = self._lead
+        self.peers: protocol.Peers = PostgresPeers(connections, named, self._steps)
 
     async def start(self) -> None:
         """Listen to other processes, and look at the database's clock. Raises ConfigError."""
         try:
             await self._listener.open()
-            await self.clock.set(self._connections)
             await self._steps.look()
         except (OSError, TimeoutError, asyncpg.PostgresError, Unavailable) as error:
             raise ConfigError(f"TASKER_DATABASE_URL: expected a database that answers, got: {error}") from error
@@ -335,8 +337,11 @@ class PostgresEngine:
         if tx.unsettled:
             self._settler.add(tx.unsettled)
 
-    def _heard(self, partitions: Iterable[str], changes: list[model.Change], is_chosen: bool) -> None:
+    def _heard(self, partitions: Collection[str], changes: list[model.Change], is_chosen: bool) -> None:
         """Pass on a notification of another process; an empty one says that some may have been lost."""
+        if LEAD_IS_FREE in partitions:
+            self._lead.saw(timedelta(0))
+            return
         if changes or not partitions:
             self._listeners.notify(changes)
         if not changes and not partitions:

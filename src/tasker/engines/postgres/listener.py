@@ -1,28 +1,28 @@
-"""The connection by which a process listens for notifications, and holds the lock on its worker's name."""
+"""The connection by which a process listens for notifications, holds its worker's lock, and announces the worker."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import asyncpg
 import structlog
 
 from tasker.engines.postgres.connections import ANSWER_WITHIN, LOST, Connections
-from tasker.engines.postgres.notifications import CHANNEL, read_notification
+from tasker.engines.postgres.notifications import CHANNEL, process_channel, read_notification
 from tasker.engines.postgres.transaction import Connection
 from tasker.model import Change
 
 LOCKS = 0x7461736B
 """The class of our advisory locks: "task"."""
 _CHECK_EVERY = 5.0
-"""Seconds between checks that the connection is alive: a half-open one would stay silent for ever."""
+"""Seconds of silence after which the connection is checked: a half-open one would stay silent for ever."""
 _AGAIN_AFTER = 0.5
 """Seconds between attempts to reconnect."""
 
-Heard = Callable[[Iterable[str], list[Change], bool], None]
+Heard = Callable[[Collection[str], list[Change], bool], None]
 _log = structlog.get_logger(__name__)
 
 
@@ -39,6 +39,8 @@ class Listener:
         self._connection: Connection = None
         self._names: dict[str, str] = {}
         """The held names of workers, and their channels."""
+        self._one_at_a_time = asyncio.Lock()
+        self._answered_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self._broken = asyncio.Event()
 
@@ -63,17 +65,35 @@ class Listener:
         Return whether it does so now.
         """
         if name not in self._names and self.is_connected:
-            assert self._connection is not None
             with contextlib.suppress(*LOST, asyncpg.PostgresError):
-                await self._hold_on(self._connection, name, channel)
+                async with self._one_at_a_time:
+                    await self._hold_on(self._connection, name, channel)
                 self._names[name] = channel
         return name in self._names and self.is_connected
 
+    async def execute(self, statement: str, *values: Any) -> bool:
+        """Run a statement on this connection, whose commits do not wait for the disk; return whether it was stored."""
+        if not self.is_connected:
+            return False
+        connection = self._connection
+        try:
+            async with self._one_at_a_time:
+                with self._connections.contact.measured():
+                    await self._connections.prepare_use(connection)
+                    await connection.execute(statement, *values, timeout=ANSWER_WITHIN)
+        except (*LOST, asyncpg.PostgresError):
+            connection.terminate()
+            return False
+        self._answered_at = asyncio.get_running_loop().time()
+        return True
+
     async def _connect(self) -> Connection:
-        connection = await self._connections.connect()
+        connection = await self._connections.connect({"synchronous_commit": "off"})
         connection.add_termination_listener(lambda _: self._broken.set())
         try:
-            await connection.add_listener(CHANNEL, self._on_notification)
+            await _lock(connection, self._connections.sender)  # a leader's name is seen to be dead without it
+            for channel in (CHANNEL, process_channel(self._connections.sender)):
+                await connection.add_listener(channel, self._on_notification)
             for name, channel in self._names.items():
                 await self._hold_on(connection, name, channel)
         except BaseException:  # also a cancellation: no one else can close it
@@ -86,6 +106,7 @@ class Listener:
         await connection.add_listener(channel, self._on_notification)
 
     def _on_notification(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
+        self._answered_at = asyncio.get_running_loop().time()
         try:
             sender, partitions, changes = read_notification(str(payload))
         except (ValueError, KeyError):
@@ -105,15 +126,8 @@ class Listener:
                 await self._reconnect()
 
     async def _is_alive(self) -> bool:
-        connection = self._connection
-        if connection is None or connection.is_closed():
-            return False
-        try:
-            await connection.execute("SELECT 1", timeout=ANSWER_WITHIN)
-        except (*LOST, asyncpg.PostgresError):
-            connection.terminate()
-            return False
-        return True
+        silent_for = asyncio.get_running_loop().time() - self._answered_at
+        return self.is_connected and (silent_for < _CHECK_EVERY or await self.execute("SELECT 1"))
 
     async def _reconnect(self) -> None:
         _log.warning("store.listener_lost")

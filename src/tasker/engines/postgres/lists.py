@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
@@ -81,19 +82,20 @@ class Lists:
         """Return columns of the first tasks of a look, at most `limit`."""
         found: list[asyncpg.Record] = []
         values, condition = _values(where), self._dialect.condition(where)
-        async for way in self._steps(connection, where, look, values):
-            query = (
-                f"SELECT {columns} FROM {self._task} WHERE {way.among} AND {condition}"  # noqa: S608
-                " ORDER BY seq DESC LIMIT :limit"
-            )
-            found += await _fetch(connection, query, values | {"limit": limit - len(found)})
-            if len(found) == limit:
-                break
+        async with aclosing(self._steps(connection, where, look, values)) as steps:
+            async for way in steps:
+                query = (
+                    f"SELECT {columns} FROM {self._task} WHERE {way.among} AND {condition}"  # noqa: S608
+                    " ORDER BY seq DESC LIMIT :limit"
+                )
+                found += await _fetch(connection, query, values | {"limit": limit - len(found)})
+                if len(found) == limit:
+                    break
         return found
 
     async def _steps(
         self, connection: Connection, where: TaskFilter, look: Look, values: dict[str, Any]
-    ) -> AsyncIterator[Way]:
+    ) -> AsyncGenerator[Way, None]:
         """Yield the way of each step of a look, and set its range of seqs in `values`."""
         look.start()
         values["most"] = most = look.bounds.rows + 1

@@ -3,7 +3,8 @@
 NOTIFY takes a lock of the whole database at commit: one transaction sends one (rarely a few), however many tasks it
 touches. A notification is a hint and may be lost; the tables are the truth.
 
-Every process listens to the common channel. A worker also has a channel of its own, by which it is told of new tasks.
+Every process listens to the common channel, and to one of its own for tasks that it alone waits for. By another one a
+worker is told of new tasks.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from tasker.model import Change, Status
 
 CHANNEL = "tasker"
 """The common channel."""
+LEAD_IS_FREE = "//lead"
+"""Stands in the place of a partition; no queue's name is empty."""
 _PER_NOTIFICATION = 250
 """Changes in one notification: in JSON, each takes 23 of the 8,000 bytes that PostgreSQL allows."""
 _MAX_PARTITIONS = 1500
@@ -42,7 +45,9 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Payload).decode
 
 
-def statements(sender: str, partitions: Collection[str], changes: Iterable[Change]) -> Iterator[str]:
+def statements(
+    sender: str, partitions: Collection[str], changes: Iterable[Change], channel: str = CHANNEL
+) -> Iterator[str]:
     """Return the statements that notify other processes, each with its semicolon.
 
     They report ends, requests to cancel and new records of running attempts; other processes wait for nothing else.
@@ -52,16 +57,27 @@ def statements(sender: str, partitions: Collection[str], changes: Iterable[Chang
     )
     names = sorted(partitions)
     if not do_fit(names):
-        yield _statement(sender, [], [])
+        yield _statement(sender, [], [], channel)
         names = []
     while (some := list(islice(relevant, _PER_NOTIFICATION))) or names:
-        yield _statement(sender, names, some)
+        yield _statement(sender, names, some, channel)
         names = []
+
+
+def lead_is_free(sender: str) -> str:
+    """Return the statement that tells every process that nobody leads."""
+    return _statement(sender, [LEAD_IS_FREE], [], CHANNEL)
 
 
 def for_workers(sender: str, partitions: Mapping[str, Sequence[str]]) -> str:
     """Return the statements that tell workers of new tasks, given as partitions by channel; each fits in one."""
     return "".join(_statement(sender, names, [], channel) for channel, names in partitions.items())
+
+
+def for_processes(sender: str, changes: Mapping[str, Iterable[Change]]) -> Iterator[str]:
+    """Return the statements that notify single processes, each of the changes that it alone waits for."""
+    for process, own in changes.items():
+        yield from statements(sender, (), own, process_channel(process))
 
 
 def do_fit(partitions: Collection[str]) -> bool:
@@ -74,13 +90,18 @@ def channel_of(worker_id: str, schema: str) -> str:
     return f"{CHANNEL}_{blake2b(f'{schema}/{worker_id}'.encode(), digest_size=12).hexdigest()}"
 
 
+def process_channel(process: str) -> str:
+    """Return the channel of a process. process: its name in notifications."""
+    return f"{CHANNEL}_{process}"
+
+
 def read_notification(payload: str) -> tuple[str, list[str], list[Change]]:
     """Return sender, partitions and changes. Raises ValueError or KeyError for a payload that is not ours."""
     sender, partitions, packed = _decode(payload)
     return sender, partitions, [_unpack(packed[at : at + 23]) for at in range(0, len(packed), 23)]
 
 
-def _statement(sender: str, partitions: Sequence[str], changes: Sequence[Change], channel: str = CHANNEL) -> str:
+def _statement(sender: str, partitions: Sequence[str], changes: Sequence[Change], channel: str) -> str:
     """Return one notification; without partitions and changes it means that notifications may have been lost."""
     payload = _encode(Payload(sender, list(partitions), "".join(map(_pack, changes)))).decode()
     return f"NOTIFY {channel}, '{payload.replace(chr(39), chr(39) * 2)}';"

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from tasker.engines.postgres.partitions import level_of
 
 GAP = 0.02
 """Seconds between two notifications of new tasks in the same partition."""
+SLACK = 0.008
+"""Seconds after a gap for a transaction with new tasks to take the held ones along; else they get one of their own."""
 CHECK_AFTER = 0.05
-"""Seconds that a chosen worker has to take a task before everybody is told."""
+"""Seconds that a chosen worker has to take a task before a few others are told; it may be dead, or only busy."""
 LONGEST_PAUSE = 2.0
-"""Maximum of the seconds between two such notifications; they begin with CHECK_AFTER and double."""
+"""Maximum of the seconds until everybody is told, and told again; they begin with twice CHECK_AFTER and double."""
 _FORGET_OVER = 1000
 """Number of partitions above which past times are forgotten."""
 
 
 class Gap:
-    """Leaves GAP seconds between the notifications of a partition: the first goes at once, others are held."""
+    """Leaves GAP seconds between the notifications of a partition: the first goes at once, others are held.
+
+    The next transaction after the gap tells of those as well, or one of their own if none comes.
+    """
 
     def __init__(self) -> None:
         self._opens_at: dict[str, float] = {}
         self._held: Counter[str] = Counter()
 
     def let_through(self, tasks: Mapping[str, int], now: float) -> tuple[Counter[str], Counter[str]]:
-        """Split new tasks, given as numbers by partition: those to be told of at once, and those to `hold`."""
+        """Split new tasks, given as numbers by partition: those to be told of at once, and those to `hold`.
+
+        The held tasks of the former's partitions are to be told of with them (`held_of`, then `forget`).
+        """
         if len(self._opens_at) > _FORGET_OVER:
             self._opens_at = {name: at for name, at in self._opens_at.items() if at > now}
         at_once: Counter[str] = Counter()
@@ -43,13 +52,21 @@ class Gap:
         """Keep tasks that are stored by now until their gap is over."""
         self._held.update(tasks)
 
+    def held_of(self, partitions: Iterable[str]) -> Counter[str]:
+        """Return the held tasks of these partitions."""
+        return Counter({name: self._held[name] for name in partitions if name in self._held})
+
+    def forget(self, told: Mapping[str, int]) -> None:
+        """Forget held tasks that a transaction has told of."""
+        self._held -= Counter(told)
+
     def next_at(self) -> float | None:
         """Return when the first of the held tasks is to be told of."""
-        return min((self._opens_at.get(partition, 0.0) for partition in self._held), default=None)
+        return min((self._opens_at.get(partition, 0.0) + SLACK for partition in self._held), default=None)
 
     def release(self, now: float) -> Counter[str]:
         """Take out the held tasks whose gap is over, and begin the next gap of their partitions."""
-        due = Counter({name: self._held[name] for name in self._held if self._opens_at.get(name, 0.0) <= now})
+        due = Counter({name: self._held[name] for name in self._held if self._opens_at.get(name, 0.0) + SLACK <= now})
         for name in due:
             del self._held[name]
             self._opens_at[name] = now + GAP
@@ -71,6 +88,24 @@ class _Watched:
         self.told_at: datetime | None = None
         self.chosen: dict[str, float] = {}
         """The workers, and when each was chosen last."""
+
+    def told(self, at: datetime, now: float) -> None:
+        """Note that workers are told again; each time the pause doubles."""
+        self.told_at = at
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        self.tell_at = now + self.pause
+
+
+class Seen(NamedTuple):
+    """What follows from a look at partitions.
+
+    few: those of which a few more workers are to be told; all: those of which everybody is. idle: the workers that took
+    nothing.
+    """
+
+    few: list[str]
+    all: list[str]
+    idle: set[str]
 
 
 class Watch:
@@ -102,16 +137,13 @@ class Watch:
         for name in partitions:
             self._watched[name].check_at = now + LONGEST_PAUSE
 
-    def see(
-        self, partitions: Collection[str], first: Mapping[str, datetime], at: datetime, now: float
-    ) -> tuple[list[str], set[str]]:
-        """Take what a look at these partitions found; return those to tell everybody of, and workers that took nothing.
+    def see(self, partitions: Collection[str], first: Mapping[str, datetime], at: datetime, now: float) -> Seen:
+        """Take what a look at these partitions found.
 
-        first: when the first job of each partition was queued, if it has one; at: when that was read; both by the
-        database's clock.
+        first: when the oldest of the first jobs of each partition was queued, if it has any; at: when that was read;
+        both by the database's clock.
         """
-        to_tell: list[str] = []
-        idle: set[str] = set()
+        seen = Seen([], [], set())
         for name in partitions:
             one, queued_at = self._watched[name], first.get(name)
             had_time = {worker for worker, when in one.chosen.items() if when + CHECK_AFTER <= now}
@@ -121,11 +153,16 @@ class Watch:
                 self._see_taken(name, one, now)
                 continue
             if not level_of(name):  # the settings of its queue may keep a task waiting
-                idle |= had_time
-            if _is_to_be_told(one, queued_at, at, now):
-                to_tell.append(name)
+                seen.idle.update(had_time)
+            if one.told_at is None or queued_at > one.told_at:  # all older tasks were taken
+                one.pause, one.tell_at = CHECK_AFTER, now
+                seen.few.append(name)
+            elif now >= one.tell_at:
+                seen.all.append(name)
+            if now >= one.tell_at:
+                one.told(at, now)
             one.check_at = one.tell_at
-        return to_tell, idle
+        return seen
 
     def _see_taken(self, name: str, one: _Watched, now: float) -> None:
         """Watch a partition on only if tasks were added too late for this look."""
@@ -133,15 +170,3 @@ class Watch:
             del self._watched[name]
         else:
             one.check_at, one.pause, one.told_at = one.added_at + CHECK_AFTER, CHECK_AFTER, None
-
-
-def _is_to_be_told(one: _Watched, queued_at: datetime, at: datetime, now: float) -> bool:
-    """Return whether to tell everybody now. Each time the pause doubles, unless all older tasks were taken."""
-    if one.told_at is None or queued_at > one.told_at:
-        one.pause = CHECK_AFTER
-    elif now < one.tell_at:
-        return False
-    one.told_at = at
-    one.pause = min(2 * one.pause, LONGEST_PAUSE)
-    one.tell_at = now + one.pause
-    return True

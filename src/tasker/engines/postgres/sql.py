@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -41,6 +42,9 @@ HEAD_COLUMNS = (
     " (SELECT max(event.sequence) FROM {schema}.task_event AS event WHERE event.task_seq = task.seq) AS kept"
 )
 """The fields of `log.Head`, in its order."""
+LEAD_LASTS = timedelta(seconds=3)
+"""How long the lead lasts without a sign of life."""
+_LASTS = f"interval '{LEAD_LASTS.total_seconds():g} seconds'"
 
 
 class Migration(NamedTuple):
@@ -64,6 +68,9 @@ _WORDS = {
     "claim": CLAIM_COLUMNS,
     "stored": ", ".join(COLUMNS),
     "placeholders": ", ".join(f"${place}" for place in range(1, len(COLUMNS) + 1)),
+    # How long the process that leads has the lead for certain; negative if it is free. A time in the future was written
+    # before the clock was set back: it says nothing.
+    "lead_left": f"CASE WHEN held_at > now() + {_LASTS} THEN -{_LASTS} ELSE held_at + {_LASTS} - now() END",
     "counted_added": ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in COUNTED),
 }
 

@@ -82,7 +82,7 @@ class Submits:
         chosen = [draft.task_id for draft in drafts if draft.is_chosen]
         if chosen:
             await _check_not_expired(tx, self._queries, chosen)
-        rows = await tx.fetch(self._queries["insert_tasks"], *_columns(drafts))
+        rows = await tx.fetch(self._queries["insert_tasks"], *_columns(drafts, tx.sender))
         stored = {row["task_id"] for row in rows}
         _check_chosen(drafts, stored)
         due = {} if waits else {row["task_id"]: row["has_settings"] for row in rows if row["lined"]}
@@ -120,8 +120,8 @@ def _check_chosen(drafts: Sequence[Draft], stored: Collection[UUID]) -> None:
             raise id_taken(draft.task_id)
 
 
-def _columns(drafts: Sequence[Draft]) -> list[list[Any]]:
-    """Return the parameters of `insert_tasks`."""
+def _columns(drafts: Sequence[Draft], sender: str) -> list[list[Any]]:
+    """Return the parameters of `insert_tasks`. sender: this process, as notifications name it."""
     return [
         [draft.task_id for draft in drafts],
         [draft.type for draft in drafts],
@@ -136,11 +136,11 @@ def _columns(drafts: Sequence[Draft]) -> list[list[Any]]:
         [encode(draft.tags).decode() if draft.tags else None for draft in drafts],
         [draft.owner for draft in drafts],
         [draft.retention for draft in drafts],
-        [_rare_options(draft) for draft in drafts],
+        [_rare_options(draft, sender) for draft in drafts],
     ]
 
 
-def _rare_options(draft: Draft) -> str | None:
+def _rare_options(draft: Draft, sender: str) -> str | None:
     """Return the rarely used options as JSON in one column: each further array would cost time in every batch."""
     options = {
         "deadline": draft.deadline,
@@ -150,6 +150,7 @@ def _rare_options(draft: Draft) -> str | None:
         "cache_key": draft.cache_key,
         "extra": None if draft.extra is None else encode(draft.extra).decode(),
         "awaited": draft.is_awaited or draft.webhook is not None or None,
+        "waiter": sender if draft.is_awaited and draft.webhook is None else None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     return encode(given).decode() if given else None

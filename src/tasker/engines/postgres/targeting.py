@@ -76,8 +76,8 @@ class Fleet:
         self._takers: dict[str, list[Member]] = {}
         self.turn = turn
 
-    def choose(self, tasks: Mapping[str, int], passed_over: Collection[str]) -> Choice:
-        """Choose workers for new tasks, given as numbers by partition.
+    def choose(self, tasks: Mapping[str, int], passed_over: Collection[str], *, at_least: int = 1) -> Choice:
+        """Choose workers for new tasks, given as numbers by partition; at least so many of those that have free slots.
 
         Workers take turns. Those with free slots come first, unless they are passed over; without any of these, one
         worker for each task is chosen among the others. Everybody is told where all would be chosen, and where a worker
@@ -86,7 +86,7 @@ class Fleet:
         choice = Choice([], {}, {})
         used: dict[tuple[str, int], int] = {}
         for partition, count in tasks.items():
-            chosen = self._choose(partition, count, passed_over, used)
+            chosen = self._choose(partition, count, passed_over, used, at_least)
             if chosen is None:
                 choice.everybody.append(partition)
                 continue
@@ -96,7 +96,12 @@ class Fleet:
         return choice
 
     def _choose(
-        self, partition: str, count: int, passed_over: Collection[str], used: dict[tuple[str, int], int]
+        self,
+        partition: str,
+        count: int,
+        passed_over: Collection[str],
+        used: dict[tuple[str, int], int],
+        at_least: int,
     ) -> Sequence[Member] | None:
         """Return the workers to tell of one partition; None for everybody. used: slots that are spoken for, by pool."""
         takers = self._takers_of(partition)
@@ -110,9 +115,9 @@ class Fleet:
         chosen: list[Member] = []
         left = count
         for member in ready or in_turn:
-            if left <= 0:
+            if left <= 0 and len(chosen) >= at_least:
                 break
-            taken = min(left, max(1, free[member.worker_id]))
+            taken = max(0, min(left, max(1, free[member.worker_id])))
             _use(member, parts, taken, used)
             chosen.append(member)
             left -= taken

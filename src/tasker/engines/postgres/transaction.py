@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from tasker.engines.postgres.notifications import for_workers, statements
+from tasker.engines.postgres.notifications import for_processes, for_workers, statements
 from tasker.engines.shared.journal import packed_rows
 from tasker.errors import RequestError
 from tasker.model import Change
@@ -28,13 +28,14 @@ class Told(NamedTuple):
     """Who is told of a transaction's new tasks. held: numbers of tasks by partition, of which others are told later.
 
     channels: partitions by the workers' channels. chosen: the ids of the workers chosen for each partition; its tasks
-    were left to them and to this process.
+    were left to them and to this process. no_longer_held: tasks of earlier transactions that it tells of as well.
     """
 
     everybody: Sequence[str] = ()
     channels: Mapping[str, Sequence[str]] = {}
     chosen: Mapping[str, Collection[str]] = {}
     held: Mapping[str, int] = {}
+    no_longer_held: Mapping[str, int] = {}
 
 
 def tell_everybody(tasks: Mapping[str, int]) -> Told:
@@ -63,8 +64,8 @@ class Transaction:
         "route",
         "sender",
         "told",
-        "unawaited",
         "unsettled",
+        "waiters",
     )
 
     def __init__(
@@ -84,8 +85,8 @@ class Transaction:
         """Entries for the journal."""
         self.changes: list[Change] = []
         """What listeners are notified of."""
-        self.unawaited: set[UUID] = set()
-        """Tasks that nobody in another process waits for: of their changes only listeners here are notified."""
+        self.waiters: dict[UUID, str | None] = {}
+        """Tasks that one process alone waits for, or none: of their changes it is notified, besides listeners here."""
         self.partitions: Counter[str] = Counter()
         """The numbers of tasks that were added, by partition: workers who wait for them are woken."""
         self.route = route
@@ -127,11 +128,31 @@ class Transaction:
             self.partitions = partitions
             raise
 
+    def tell_of(self, task_id: UUID, *, awaited: bool, waiter: str | None) -> None:
+        """Notify the processes that wait for a task of its changes: the waiter, or all if it is None; else nobody."""
+        if not awaited:
+            self.waiters[task_id] = None
+        elif waiter is not None:
+            self.waiters[task_id] = waiter
+
     def last_statements(self) -> str:
         """Return the statements to run right before COMMIT: notifications, then the journal, which must come last."""
         rows = ", ".join(f"(now(), decode('{row.hex()}', 'hex'))" for row in packed_rows(self.journal))
         entries = f"INSERT INTO {self.journal_table} (noted_at, notes) VALUES {rows};" if rows else ""  # noqa: S608
         self.told = self.route(self.partitions) if self.partitions else Told()
-        awaited = [one for one in self.changes if one.task_id not in self.unawaited] if self.unawaited else self.changes
-        news = statements(self.sender, self.told.everybody, awaited)
-        return "".join([*news, for_workers(self.sender, self.told.channels), entries])
+        for_all, for_one = self._changes_by_waiter() if self.waiters else (self.changes, {})
+        news = statements(self.sender, self.told.everybody, for_all)
+        to_workers, to_waiters = for_workers(self.sender, self.told.channels), for_processes(self.sender, for_one)
+        return "".join([*news, to_workers, *to_waiters, entries])
+
+    def _changes_by_waiter(self) -> tuple[list[Change], dict[str, list[Change]]]:
+        """Return the changes that all processes are notified of, and by process those that it alone is notified of."""
+        for_all: list[Change] = []
+        for_one: dict[str, list[Change]] = {}
+        for change in self.changes:
+            waiter = self.waiters.get(change.task_id, "")
+            if waiter == "":
+                for_all.append(change)
+            elif waiter is not None and waiter != self.sender:
+                for_one.setdefault(waiter, []).append(change)
+        return for_all, for_one

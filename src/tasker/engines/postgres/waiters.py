@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from random import Random, SystemRandom
 from typing import Any, NamedTuple
@@ -64,6 +64,20 @@ class Window:
         self.after = ""
         self._is_whole = True
         """Whether the current round began at the first partition, and has claimed nothing."""
+        self._known_until = float("-inf")
+
+    def looked(self, next_in: timedelta | None, now: float) -> None:
+        """Note a look at all partitions. next_in: time until the next scheduled task is due."""
+        due_in = POLL_EVERY if next_in is None else next_in.total_seconds()
+        self._known_until = now + min(POLL_EVERY, due_in)
+
+    def known_for(self, now: float) -> timedelta | None:
+        """Return for how long a chosen claim need not look: it is told of what came after the last look.
+
+        None if it must look.
+        """
+        is_known = not self.after and now < self._known_until
+        return timedelta(seconds=self._known_until - now) if is_known else None
 
     def move(self, partitions: Sequence[str]) -> None:
         """Continue after the partitions that were looked at; start over if these may be the last ones."""
@@ -127,15 +141,31 @@ class Waiter:
         self.request = request
         self.woken = asyncio.Event()
         self.chosen = asyncio.Event()
+        self._named: list[str] | None = []
         self.look: Look | None = None
         """Its latest look at the first partitions."""
         self._promised = 0
 
-    def begin_look(self) -> None:
-        """Forget what it was woken for: the look that begins now finds all of it."""
+    def wake(self, partitions: Sequence[str], *, is_chosen: bool) -> None:
+        """Have it look. is_chosen: it was chosen for the new tasks of these partitions."""
+        self.woken.set()
+        if is_chosen:
+            self.chosen.set()
+            if self._named is not None:
+                self._named += partitions
+        else:
+            self._named = None
+
+    def begin_look(self) -> list[str]:
+        """Forget what it was woken for: the look that begins now finds all of it.
+
+        Return the partitions that it was chosen for, if that is all it was woken for.
+        """
+        named, self._named = self._named, []
         self.woken.clear()
         self.chosen.clear()
         self._promised = 0
+        return list(dict.fromkeys(named or ()))
 
     def promise(self, partition: str, count: int) -> int:
         """Reserve free slots for new tasks of a partition, until the next look; return how many."""
@@ -183,14 +213,12 @@ class Waiters:
             ordinary, suspects = wanted(waiter.request, named)
             queues = waiter.request.queues
             if ordinary or suspects or (changed and (queues is None or not changed.isdisjoint(queues))):
-                waiter.woken.set()
-                if is_chosen:
-                    waiter.chosen.set()
+                waiter.wake(named, is_chosen=is_chosen and not changed)
 
     def wake_all(self) -> None:
         self.heard += 1
         for waiter in self._waiters:
-            waiter.woken.set()
+            waiter.wake((), is_chosen=False)
 
 
 class Rests:
@@ -227,9 +255,14 @@ def seconds_to_look(next_in: timedelta | None, *, is_deaf: bool) -> float:
     return max(_SHORTEST_SLEEP, min(next_in.total_seconds(), longest, _LONGEST_SLEEP))
 
 
-def soon(next_in: timedelta | None) -> timedelta:
-    """Return the time until the next look when other processes have locked all queued jobs: they may release some."""
-    others = timedelta(seconds=_random.uniform(_SHORTEST_SLEEP, 0.15))
+def soon(next_in: timedelta | None, partitions: Collection[str], vain: int = 0) -> timedelta:
+    """Return the time until the next look after a claim that took all it could get.
+
+    Other processes may release what they have locked: PgQueuer locks as many jobs in each partition as it takes from
+    all. In a single partition it takes what it locks. vain: claims in succession that found nothing.
+    """
+    seconds = POLL_EVERY if len(partitions) == 1 else _random.uniform(_SHORTEST_SLEEP, 0.15) * 2 ** min(vain, 6)
+    others = timedelta(seconds=min(seconds, POLL_EVERY))
     return others if next_in is None else min(next_in, others)
 
 

@@ -1,4 +1,4 @@
-"""Telling workers of new tasks: a few that are chosen for them, and everybody if those do not take them.
+"""Telling workers of new tasks: those that are chosen, a few others if these do not take them, and then everybody.
 
 All of it is a hint. If this process dies in between, waiting claims find the tasks by polling.
 """
@@ -27,6 +27,8 @@ REFRESH_AFTER = 2.0
 """Seconds after which the workers are read again, while tasks are added."""
 _TRUSTED_FOR = 10.0
 """Seconds for which the workers that were read are chosen from."""
+_FEW = 3
+"""Workers that are told of tasks that the chosen ones have not taken in time: some of them may be dead, too."""
 _CLOSE_WITHIN = 1.0
 """Limit in seconds of what is still to be sent at the end."""
 _log = structlog.get_logger(__name__)
@@ -62,15 +64,17 @@ class Wakeups:
         own = {partition: self._waiters.promise(partition, count) for partition, count in tasks.items()}
         rest = {partition: count - own[partition] for partition, count in tasks.items() if count > own[partition]}
         at_once, held = self._gap.let_through(rest, now)
-        told = self._choose(at_once, now)
+        earlier = self._gap.held_of(at_once)
+        told = self._choose(at_once + earlier, now)
         left_to_own = {partition: () for partition, count in own.items() if count}
-        return told._replace(chosen={**left_to_own, **told.chosen}, held=held)
+        return told._replace(chosen={**left_to_own, **told.chosen}, held=held, no_longer_held=earlier)
 
     def committed(self, tx: Transaction) -> None:
         """Wake the claims of this process, and see to it that the new tasks of a durable transaction are taken."""
         self._waiters.wake(tx.partitions, is_chosen=True)
         if not self._closed:
             self._watch_chosen(tx.told.chosen)
+            self._gap.forget(tx.told.no_longer_held)
             self._gap.hold(tx.told.held)
             self._set_timer()
 
@@ -111,10 +115,10 @@ class Wakeups:
         current = {member.worker_id: member.heartbeat_at for member in self._fleet.members}
         self._passed_over = {name: at for name, at in self._passed_over.items() if current.get(name) == at}
 
-    def _choose(self, tasks: Mapping[str, int], now: float) -> Told:
+    def _choose(self, tasks: Mapping[str, int], now: float, at_least: int = 1) -> Told:
         if self._fleet is None or now - self._read_at > _TRUSTED_FOR:
             return Told(everybody=list(tasks))
-        choice = self._fleet.choose(tasks, self._passed_over)
+        choice = self._fleet.choose(tasks, self._passed_over, at_least=at_least)
         if not all(map(do_fit, choice.channels.values())):
             return Told(everybody=list(tasks))
         return Told(choice.everybody, choice.channels, choice.workers)
@@ -158,15 +162,14 @@ class Wakeups:
             return
         told = self._choose(tasks, asyncio.get_running_loop().time())
         self._watch_chosen(told.chosen)
-        sender = self._connections.sender
         try:
-            await self._send("".join([*statements(sender, told.everybody, ()), for_workers(sender, told.channels)]))
+            await self._send_told(told)
         except Exception:
             self._watch_chosen(dict.fromkeys(tasks, ()))
             raise
 
     async def _check(self, partitions: list[str]) -> None:
-        """Tell everybody of the partitions whose first task nobody has taken. Raises Unavailable."""
+        """Tell others of the partitions whose first tasks nobody has taken. Raises Unavailable."""
         try:
             rows = await self._connections.look(
                 lambda connection: connection.fetch(self._queries["first_jobs"], partitions)
@@ -176,11 +179,12 @@ class Wakeups:
             raise
         first = {row["name"]: row["created"] for row in rows if row["created"] is not None}
         now = asyncio.get_running_loop().time()
-        to_tell, idle = self._watch.see(partitions, first, rows[0]["now"], now)
-        self._pass_over(idle)
-        if to_tell:
-            self._waiters.wake(to_tell)
-            await self._send("".join(statements(self._connections.sender, to_tell, ())))
+        seen = self._watch.see(partitions, first, rows[0]["now"], now)
+        self._pass_over(seen.idle)
+        self._waiters.wake([*seen.few, *seen.all])
+        told = self._choose(dict.fromkeys(seen.few, 1), now, _FEW)
+        self._watch_chosen(told.chosen)
+        await self._send_told(told._replace(everybody=[*told.everybody, *seen.all]))
 
     def _pass_over(self, workers: set[str]) -> None:
         if self._fleet is not None:
@@ -188,8 +192,13 @@ class Wakeups:
                 member.worker_id: member.heartbeat_at for member in self._fleet.members if member.worker_id in workers
             }
 
+    async def _send_told(self, told: Told) -> None:
+        sender = self._connections.sender
+        await self._send("".join([*statements(sender, told.everybody, ()), for_workers(sender, told.channels)]))
+
     async def _send(self, statement: str) -> None:
-        await self._connections.look(lambda connection: connection.execute(statement))
+        if statement:
+            await self._connections.look(lambda connection: connection.execute(statement))
 
     async def _survive(self, work: Callable[..., Awaitable[None]], *values: Any) -> None:
         """Do background work: if it fails, tasks only start later."""

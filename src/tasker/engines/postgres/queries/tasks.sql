@@ -17,13 +17,13 @@ RETURNING key;
 -- A task that exists already was stored by an earlier try of ours whose answer was lost.
 INSERT INTO {schema}.task (task_id, type, queue, status, reason, priority, created_at, run_at, due_at, lined,
                            max_attempts, policy, metadata, params, tags, owner, retention, deadline, unique_key,
-                           concurrency_key, weight, cache_key, extra, awaited)
+                           concurrency_key, weight, cache_key, extra, awaited, waiter)
 SELECT task_id, type, queue, 'pending', CASE WHEN run_at > now() THEN 'scheduled' ELSE 'queued' END, priority,
        created_at, run_at, coalesce(run_at, now()), coalesce(run_at <= now(), true), max_attempts, policy, metadata,
        params, CASE WHEN tags IS NULL THEN '{}' ELSE array(SELECT jsonb_array_elements_text(tags::jsonb)) END,
        owner, retention, (rare ->> 'deadline')::timestamptz, rare ->> 'unique_key', rare ->> 'concurrency_key',
        (rare ->> 'weight')::int, decode(rare ->> 'cache_key', 'base64'), convert_to(rare ->> 'extra', 'UTF8'),
-       coalesce((rare ->> 'awaited')::boolean, false)
+       coalesce((rare ->> 'awaited')::boolean, false), rare ->> 'waiter'
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::timestamptz[], $7::int[],
             $8::bytea[], $9::bytea[], $10::bytea[], $11::text[], $12::text[], $13::interval[], $14::jsonb[])
     WITH ORDINALITY AS draft (task_id, type, queue, priority, created_at, run_at, max_attempts, policy, metadata,
@@ -35,7 +35,8 @@ RETURNING task_id, seq, lined, queue IN (SELECT name FROM {schema}.queue) AS has
 
 -- name: look
 -- What a worker needs before a claim: at most $2 partitions after $1 that have a job (one seek for each), the time at
--- which the next scheduled task becomes due, and the settings of queues.
+-- which the next scheduled task becomes due, and the settings of queues. Besides, who leads: that saves each worker a
+-- statement of its own.
 WITH RECURSIVE part (entrypoint, place) AS (
     (SELECT entrypoint, 1 FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > $1
      ORDER BY entrypoint LIMIT 1)
@@ -45,7 +46,7 @@ WITH RECURSIVE part (entrypoint, place) AS (
     FROM part WHERE part.entrypoint IS NOT NULL AND place < $2
 )
 SELECT array(SELECT entrypoint FROM part WHERE entrypoint IS NOT NULL ORDER BY place) AS partitions, now() AS now,
-       clock.steps, clock.is_moving,
+       clock.steps, clock.is_moving, (SELECT {lead_left} FROM {schema}.lead) AS lead_left,
        (SELECT due_at FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at < '9999-01-01 00:00:00+00'
         ORDER BY due_at LIMIT 1) AS next_due,  -- a task that waits for other tasks is due in 9999
        (SELECT json_agg(json_build_object(
@@ -93,7 +94,7 @@ RETURNING task.task_id, task.attempt, task.job_id, task.cancel_requested_at IS N
 -- name: lock_running
 SELECT task.seq, task.task_id, task.job_id, task.queue, task.concurrency_key,
        task.cancel_requested_at IS NOT NULL AS cancelled, task.type, task.owner, task.usage,
-       task.awaited, {head}
+       task.awaited, task.waiter, {head}
 FROM {schema}.task JOIN unnest($1::uuid[], $2::int[]) AS lease (task_id, attempt)
     ON task.task_id = lease.task_id AND task.attempt = lease.attempt
 WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
@@ -109,7 +110,7 @@ WITH stored AS (
         AS ended (task_id, attempt, status, ending, tries, crashes, result, error, peak_memory)
     WHERE task.task_id = ended.task_id AND task.attempt = ended.attempt AND task.status = 'running'
     RETURNING task.task_id, task.job_id, task.type, task.owner, task.status, task.started_at, task.ending,
-        task.has_dependants, task.queue, task.concurrency_key, task.awaited
+        task.has_dependants, task.queue, task.concurrency_key, task.awaited, task.waiter
 ), counted AS (
     INSERT INTO {schema}.usage_by_day AS kept
         (day, owner, type, writer, attempts, completed, failed, cancelled, run_time)
@@ -122,7 +123,7 @@ WITH stored AS (
         completed = kept.completed + excluded.completed, failed = kept.failed + excluded.failed,
         cancelled = kept.cancelled + excluded.cancelled, run_time = kept.run_time + excluded.run_time
 )
-SELECT task_id, job_id, has_dependants, queue, owner, concurrency_key, awaited FROM stored;
+SELECT task_id, job_id, has_dependants, queue, owner, concurrency_key, awaited, waiter FROM stored;
 
 -- name: keep_attempts
 INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
@@ -165,16 +166,20 @@ WHERE task.seq = report.seq;
 SELECT {task} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now());
 
 -- name: follow_task
--- An end that comes later finds the mark. False while another transaction has locked the row: it may be ending the task.
--- It does not wait for that one, which may be a frozen process's: all connections for reads would soon wait with it.
+-- An end that comes later finds the mark: this process ($2), or no name if several wait. False while another transaction
+-- has locked the row: it may be ending the task. It does not wait for that one, which may be a frozen process's: all
+-- connections for reads would soon wait with it.
 WITH free AS (
-    SELECT seq FROM {schema}.task WHERE task_id = $1 AND NOT awaited AND status IN ('pending', 'running')
+    SELECT seq FROM {schema}.task
+    WHERE task_id = $1 AND (NOT awaited OR waiter <> $2) AND status IN ('pending', 'running')
     FOR NO KEY UPDATE SKIP LOCKED
 ), marked AS (
-    UPDATE {schema}.task SET awaited = true FROM free WHERE task.seq = free.seq RETURNING task.seq
+    UPDATE {schema}.task SET awaited = true, waiter = CASE WHEN NOT awaited THEN $2 END
+    FROM free WHERE task.seq = free.seq RETURNING task.seq
 )
 SELECT EXISTS (SELECT FROM marked) OR NOT EXISTS (
-    SELECT FROM {schema}.task WHERE task_id = $1 AND NOT awaited AND status IN ('pending', 'running'));
+    SELECT FROM {schema}.task
+    WHERE task_id = $1 AND (NOT awaited OR waiter <> $2) AND status IN ('pending', 'running'));
 
 -- name: listed_by_seq
 SELECT {listed} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;
@@ -312,10 +317,12 @@ SELECT heartbeat_at, now() - heartbeat_at AS silent_for, info FROM {schema}.work
 WHERE heartbeat_at > now() - $1::interval;
 
 -- name: first_jobs
--- When the first job of each of these partitions was queued. Tasks of a paused queue wait for its user, not for a worker.
+-- When the oldest of the first jobs of each of these partitions was queued: a newer one of higher priority may be before
+-- it. Tasks of a paused queue wait for its user, not for a worker.
 SELECT given.name, first.created, now() AS now FROM unnest($1::text[]) AS given (name) LEFT JOIN LATERAL (
-    SELECT created FROM {schema}.pgqueuer WHERE entrypoint = given.name AND status = 'queued'
-    ORDER BY priority DESC, id LIMIT 1) AS first
+    SELECT min(created) AS created FROM (
+        SELECT created FROM {schema}.pgqueuer WHERE entrypoint = given.name AND status = 'queued'
+        ORDER BY priority DESC, id LIMIT 100) AS jobs) AS first
 ON NOT EXISTS (SELECT FROM {schema}.queue WHERE queue.name = split_part(given.name, '/', 1) AND paused);
 
 -- name: running_by_worker

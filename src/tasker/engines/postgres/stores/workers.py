@@ -36,15 +36,19 @@ class PostgresWorkers:
         self._waiters = waiters
 
     async def announce(self, worker: WorkerInfo) -> None:
-        channel = channel_of(worker.worker_id, self._schema)
+        """Announce a worker, if possible on the connection that holds its lock: what it says of that is true then."""
+        channel, announce = channel_of(worker.worker_id, self._schema), self._queries["announce"]
         locked = await self._listener.hold(worker.worker_id, channel)
-        presence = Presence(
-            **structs.asdict(worker),
-            channel=channel if locked else "",
-            pools=self._waiters.pools_of(worker.worker_id),
-        )
-        values = worker.worker_id, locked, _encode(presence), list(worker.types)
-        await self._connections.repeat(lambda connection: connection.execute(self._queries["announce"], *values))
+        if locked and await self._listener.execute(announce, *self._row(worker, channel, locked=True)):
+            return
+        values = self._row(worker, "", locked=False)
+        await self._connections.repeat(lambda connection: connection.execute(announce, *values))
+
+    def _row(self, worker: WorkerInfo, channel: str, *, locked: bool) -> tuple[str, bool, bytes, list[str]]:
+        """Return the values of `announce`. channel: empty while the worker cannot listen."""
+        pools = self._waiters.pools_of(worker.worker_id)
+        presence = Presence(**structs.asdict(worker), channel=channel, pools=pools)
+        return worker.worker_id, locked, _encode(presence), list(worker.types)
 
     async def publish(self, types: Sequence[PublishedType]) -> None:
         names, bodies = [one.name for one in types], [_encode(one) for one in types]
