@@ -15,6 +15,7 @@ from tasker.wire import audit as wire
 from tasker.wire.shapes import show
 
 _INTERNAL = 500
+_SEE_OTHER = 303
 
 
 class Recorder:
@@ -51,7 +52,9 @@ def is_audited(operation: Operation) -> bool:
 
 
 def _made(reply: Reply | Stream) -> str:
-    """Return the id of what was created: the last part of its Location."""
+    """Return the id of what was created: the last part of its Location; "" for a way to another page."""
+    if isinstance(reply, Reply) and reply.status == _SEE_OTHER:
+        return ""
     where = next((value for name, value in reply.headers if name == b"location"), b"")
     return where.rpartition(b"/")[2].decode()
 

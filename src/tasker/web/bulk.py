@@ -25,7 +25,7 @@ from tasker.web.frame import Frame
 from tasker.web.live import Live
 from tasker.web.page import Form, Visit, act, show
 from tasker.web.rows import row_of
-from tasker.web.tasks import LIST_QUERY, make_filter
+from tasker.web.tasks import QUERY, make_filter
 
 TYPE_COUNT_OVER = 100
 """Number of tasks over which a deletion asks for their count to be typed."""
@@ -240,7 +240,7 @@ def _asked(visit: Visit) -> Asked:
     form = visit.form
     if form.get("all"):
         given = [(name, value) for name, value in form.pairs if name not in _NOT_FILTER and value]
-        where = make_filter(read_query(urlencode(given).encode(), LIST_QUERY), visit.now)
+        where = make_filter(read_query(urlencode(given).encode(), QUERY), visit.now)
         return Asked(Selection(where), (("all", "1"), *pairs_of_filter(where)))
     ids = form.all("task_id")
     if not 1 <= len(ids) <= MAX_TASK_IDS:

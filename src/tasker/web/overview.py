@@ -171,7 +171,9 @@ class OverviewPages:
 
 
 def _error_of(group: FailureGroup) -> str:
-    """Return what the failures of a group have in common, in one line."""
+    """Return the latest error of a group in one line, or else what its errors have in common."""
+    if group.sample is not None:
+        return texts.line(group.sample.detail, 160)
     name = group.exception.rpartition(".")[2]
     return texts.line(": ".join(part for part in (name, group.message) if part) or group.problem, 160)
 

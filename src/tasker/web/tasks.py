@@ -43,7 +43,7 @@ _MOST_COUNTED = 10_001
 _MOST_OWNERS = 1000
 _COUNTED_FOR = 5.0
 """Seconds for which the counts in the tabs are shown again."""
-LIST_QUERY = (
+QUERY = (
     *FILTER_PARAMETERS,
     *page_parameters("tasks"),
     window_parameter("since", "Only tasks submitted in this time up to now."),
@@ -80,7 +80,7 @@ class TaskPages:
         self._rows = RowMaker(frame, service, live)
         self._counts = Counts(service, frame.clock)
 
-    @show("/tasks", parameters=LIST_QUERY, nav="Tasks", icon="tasks")
+    @show("/tasks", parameters=QUERY, nav="Tasks", icon="tasks")
     async def tasks(self, visit: Visit) -> Reply:
         """List tasks, newest first."""
         found = _jump(visit.query.get("q"))
@@ -108,7 +108,7 @@ class TaskPages:
             live=f"live/tasks{address([*pairs, ('rows', pack_ids(row.id for row in shown))])}",
         )
 
-    @show("/live/tasks", parameters=(*LIST_QUERY, rows_parameter()), media=SSE)
+    @show("/live/tasks", parameters=(*QUERY, rows_parameter()), media=SSE)
     async def live_tasks(self, visit: Visit) -> Stream:
         """Stream the rows in sight of a list as they change, and how many new tasks there are."""
         return self._live.stream(visit, self._changes(visit, make_filter(visit.query, visit.now)))
