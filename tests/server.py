@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -52,15 +52,17 @@ def run_server(
     host: str = LOOPBACK,
     under: tuple[str, ...] = (),
     name: str = "server",
+    port: int | None = None,
 ) -> Iterator[Server]:
     """Start a service in `folder` (data in `folder`/data, kept for a second start) and wait until it is ready.
 
     `args` go to `tasker serve`, which runs `under` another command if one is given (strace...).
-    TASKER_* and OPENAI_* of the surroundings are withheld; `env` is added. `name` names its log.
-    On the way out the process is ended; its log is printed if the body failed.
+    TASKER_* and OPENAI_* of the surroundings are withheld; `env` is added. `name` names its log. `port`: one that the
+    caller holds, such as that of an earlier start. On the way out the process is ended; its log is printed if the body
+    failed.
     """
     command = ("serve", "--data-dir", str(folder / "data"), *args)
-    with _run(folder, command, env or {}, host, under, name) as server:
+    with _run(folder, command, env or {}, host, under, name, port) as server:
         _wait_until(server, lambda: _is_ready(host, server.port) and _has_banner(server))
         yield server
 
@@ -88,8 +90,9 @@ def _run(
     host: str,
     under: tuple[str, ...],
     name: str,
+    port: int | None = None,
 ) -> Iterator[Server]:
-    with held_port() as port:
+    with held_port() if port is None else nullcontext(port) as port:
         server = _start(folder, command, env, (host, port), under, name)
         try:
             yield server

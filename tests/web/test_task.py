@@ -161,24 +161,37 @@ async def test_output_of_attempts_is_told_apart(web: Web) -> None:
     assert '<bdi>one</bdi><b class="dim">\n— attempt 2 —\n</b><bdi>two</bdi>' in page
 
 
-async def test_the_end_of_a_long_log_and_what_came_before(web: Web) -> None:
+async def test_the_end_of_a_long_log_and_what_came_before(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasker.web.task_live.MOST_LINES", 100)
     rig = web.rig
     task_id = await rig.submit()
     claim = await rig.driver.claim_one(types=("sum",))
-    for number in range(6):
-        await say(
-            rig, claim.lease, *(("log", {"level": "info", "message": f"line {number * 100 + n}."}) for n in range(100))
-        )
-    page = await web.get(f"/ui/task/{task_id}")
-    shown = [int(one) for one in re.findall(r"line (\d+)\.", page)]
-    assert shown == list(range(shown[0], 600))
-    assert 100 <= len(shown) <= 300
-    older = re.search(r'href="\?before=(\d+)">Older lines', page)
-    assert older is not None
-    page = await web.get(f"/ui/task/{task_id}?before={older[1]}")
-    before = [int(one) for one in re.findall(r"line (\d+)\.", page)]
-    assert before == list(range(before[0], shown[0]))
-    assert "hx-sse" not in page
+    for number in range(3):
+        lines = (("log", {"level": "info", "message": f"line {number * 100 + n}."}) for n in range(100))
+        await say(rig, claim.lease, *lines, ("output", {"chunk": f"output {number}\n"}))
+    page, shown = await web.get(f"/ui/task/{task_id}"), []
+    assert "output 2" in page
+    for low in (200, 100, 0):
+        assert [int(one) for one in re.findall(r"line (\d+)\.", page)] == list(range(low, low + 100))
+        shown.append("hx-sse" in page)
+        older = re.search(r'href="\?before=(\d+)">Older lines', page)
+        assert (older is None) is (low == 0)
+        if older is not None:
+            page = await web.get(f"/ui/task/{task_id}?before={older[1]}")
+    assert shown == [True, False, False]
+
+
+async def test_how_many_failed_alike(web: Web) -> None:
+    ids = [await web.rig.submit() for _ in range(3)]
+    for number in range(3):
+        await web.rig.finish(Failed(problem("task-failed", f"no order {number}")))
+    page = await web.get(f"/ui/task/{ids[0]}")
+    assert "2 others failed with the same error" in words(page)
+    error = re.search(r'href="\.\./tasks\?error=([^"]+)"', page)
+    assert error is not None
+    assert (await web.get(f"/ui/tasks?error={error[1]}")).count("<tr id=") == 3
+    reply = await web.post("/ui/bulk", action="retry", all="1", error=error[1])
+    assert "Retry 3 tasks" in words(reply.text)
 
 
 async def test_downloads(web: Web) -> None:

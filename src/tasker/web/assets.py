@@ -14,6 +14,7 @@ _FILES = {
     "app.css": "text/css; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "form.js": "text/javascript; charset=utf-8",
+    "task.js": "text/javascript; charset=utf-8",
     "htmx/htmx.min.js": "text/javascript; charset=utf-8",
     "htmx/hx-sse.min.js": "text/javascript; charset=utf-8",
 }

@@ -81,6 +81,10 @@ class Reader:
                 pieces += self._note(event)
         return Said([_shown(piece) for piece in pieces], lines[-MOST_LINES:], self._after, is_news)
 
+    def lines_of(self, events: Iterable[Event]) -> list[Line]:
+        """Return the lines of `log` events, whatever their level."""
+        return [self._line(event) for event in events]
+
     def _note(self, event: Event) -> list[Piece]:
         """Note the start or the back-off of an attempt; return the heading of its output."""
         if event.type == "retrying":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -13,6 +15,7 @@ from tasker.api.events import SSE
 from tasker.api.receipts import show_task
 from tasker.api.replies import JSON_HEADERS, Reply, Stream
 from tasker.errors import Invalid, NotFound
+from tasker.model import Task
 from tasker.model.keys import Caller
 from tasker.service import Service
 from tasker.web.frame import PAGE_HEADERS, Frame
@@ -32,6 +35,14 @@ _BEFORE = Parameter(
 _AFTER = Parameter("after", "Begin after the event with this sequence.", _SEQUENCE, whole(0, _MAX_SEQUENCE))
 _SEEN = text_parameter("seen", "The digest of the parts that the page has.")
 _TEXTS = ("input", "result")
+
+
+class Sharing(NamedTuple):
+    """The failure group of a task. failures: how many it has, this one included."""
+
+    id: str
+    failures: int
+    since: datetime
 
 
 class OneTaskPages:
@@ -57,7 +68,9 @@ class OneTaskPages:
             v=page.view,
             parts_html=parts,
             said=page.said,
-            older=None if page.before is None else "?" + urlencode({"before": page.before}),
+            sharing=await self._sharing(page.task),
+            older_output=_older(page.older_output, level),
+            older_lines=_older(page.older_lines, level),
             level=level,
             levels=LEVELS,
             snippets=snippets(page.task, f"http://{host}", has_keys=caller.key_id is not None),
@@ -128,6 +141,11 @@ class OneTaskPages:
             raise NotFound(f"task {task_id} has no result")
         return self._frame.attachment(bytes(raw), f"{name}-{task_id}.json")
 
+    async def _sharing(self, task: Task) -> Sharing | None:
+        """Return the group of a failed task, if others failed alike."""
+        group = await self._service.failures.find_of(task)
+        return None if group is None or group.count < 2 else Sharing(group.failure_id, group.count, group.first_at)
+
     async def _save(self, visit: Visit, kind: str) -> Stream:
         task_id = visit.call.task_id()
         await self._service.tasks.get(visit.caller, task_id)
@@ -142,6 +160,13 @@ class OneTaskPages:
             after = events[-1].sequence
             told = [bytes(event.data) for event in events if event.type == kind]
             yield b"".join(_chunk_of(data) if kind == "output" else data + b"\n" for data in told)
+
+
+def _older(before: int | None, level: str) -> str | None:
+    """Return the address of the page that shows what came before an event; None if nothing did."""
+    if before is None:
+        return None
+    return "?" + urlencode({"before": before} | ({} if level == LEVELS[0] else {"level": level}))
 
 
 def _chunk_of(data: bytes) -> bytes:

@@ -10,15 +10,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import UUID
 
-from tasker.model import Event, Task
+from tasker.model import Event, LogLevel, Task
 from tasker.model.keys import Caller
 from tasker.service import Service
 from tasker.web.frame import Frame
 from tasker.web.live import BEAT, message, partial
-from tasker.web.said import LEVELS, NOTHING, Reader, Said
+from tasker.web.said import LEVELS, MOST_LINES, NOTHING, Reader, Said
 from tasker.web.task_log import read_end
 from tasker.web.task_view import TaskView, view_of
 
@@ -37,13 +37,17 @@ def digest(parts: dict[str, str]) -> str:
 
 
 class Loaded(NamedTuple):
-    """What the page of a task begins with. before: the sequence of its first event, if there are earlier ones."""
+    """What the page of a task begins with.
+
+    older_output, older_lines: the sequences before which there is more; None if there is nothing.
+    """
 
     task: Task
     view: TaskView
     reader: Reader
     said: Said
-    before: int | None
+    older_output: int | None
+    older_lines: int | None
 
 
 async def load(
@@ -54,8 +58,13 @@ async def load(
     attempts = await service.tasks.attempts(caller, task_id)
     reader = Reader({one.attempt: one.started_at for one in attempts}, level)
     said = reader.read(end.events)
+    until = before if before is not None else said.after + 1
+    least: LogLevel = "debug" if level == LEVELS[0] else cast(LogLevel, level)
+    log = await service.tasks.log(caller, task_id, level=least, limit=MOST_LINES, before=until)
+    said = said._replace(lines=reader.lines_of(log.events))
     task = await service.waiting.explain(caller, await service.tasks.get(caller, task_id))
-    return Loaded(task, view_of(caller, task, attempts, reader.ends, frame.clock.now()), reader, said, end.before)
+    view = view_of(caller, task, attempts, reader.ends, frame.clock.now())
+    return Loaded(task, view, reader, said, end.before, log.before)
 
 
 def make_parts(frame: Frame, view: TaskView, base: str) -> dict[str, str]:

@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with run_server(tmp_path_factory.mktemp("pages"), str(TYPES)) as server:
+    with run_server(tmp_path_factory.mktemp("pages"), str(TYPES), env={"TASKER_DRAIN": "0.2"}) as server:
         yield server
 
 

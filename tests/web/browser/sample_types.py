@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
@@ -64,3 +65,24 @@ async def say(text: str) -> str:
 async def fail(message: str) -> str:
     """Fail with any message."""
     raise RuntimeError(message)
+
+
+@task(queue="talk")
+async def tell(context: Context, word: str, count: int, gate: str = "") -> str:
+    """Say and log a word again and again; stop half-way until there is a file at `gate`."""
+    for number in range(count):
+        while gate and number == count // 2 and not Path(gate).exists():
+            await asyncio.sleep(0.02)
+        context.output(f"{word} {number}\n")
+        context.log(f"said {number}", number=number)
+        await asyncio.sleep(0.01)
+    return "The end"
+
+
+@task(queue="talk")
+async def shout(context: Context, text: str, times: int = 1) -> str:
+    """Say, log and return a text, many times over."""
+    context.output(text * times)
+    context.log(text, text=text)
+    context.progress(0.5, message=text)
+    return text * times

@@ -24,12 +24,16 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as data:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for name in ("empty", "locked", "full"):
+            (Path(data) / name).mkdir()
         with run_server(Path(data) / "empty") as server:
             _take(browser, server.url, {"empty": ""}, folder)
         with run_server(Path(data) / "locked", env={"TASKER_TOKEN": TOKEN}) as server:
             _take(browser, server.url, {"signin": "signin"}, folder)
-        with run_server(Path(data) / "full", str(TYPES)) as server:
-            _take(browser, server.url, paths_of(Stage(server.url).fill()), folder)
+        with run_server(Path(data) / "full", str(TYPES), env={"TASKER_DRAIN": "0.2"}) as server:
+            stage = Stage(server.url)
+            _take(browser, server.url, paths_of(stage.fill()), folder)
+            stage.client.close()
         browser.close()
 
 
