@@ -161,8 +161,9 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "submit_task": _submissions("/task"),
     "get_task": _of_task("GET", "/task/{}?include=attempts", *ALL_TASKS),
     "list_tasks": lambda land, me: [
-        Ask("GET", path) for path in ("/task", f"/task?owner={land.owner}", "/task?limit=1", f"/task?tag={land.mark}")
-    ] + [Ask("GET", f"/task?bulk={land.ids['bulk_id']}")
+        Ask("GET", f"/task{query}")
+        for query in ("", f"?owner={land.owner}", "?limit=1", f"?tag={land.mark}", f"?q={land.mark}&count=true",
+                      f"?bulk={land.ids['bulk_id']}")
     ],
     "submit_params": _fixed(Ask("POST", "/type/echo/task", ["mine"]), Ask("POST", "/type/sum/task", ["no"])),
     "put_task": _puts,
@@ -202,6 +203,8 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
         Ask("POST", f"/webhook/{land.ids['delivery_of']}/deliveries/{one}/redeliver")
         for one in (land.ids["delivery_id"], NONE)
     ],
+    "list_failures": _gets("/failure", "/failure?window=90d&error=other"),
+    "read_log": _of_task("GET", "/task/{}/log", *ALL_TASKS),
     "get_usage": _gets("/usage", "/usage?group=owner,type"),
     "list_keys": _gets("/key"),
     "create_key": lambda land, me: [Ask("POST", "/key", {"scopes": ["read"], "owner": "me"})],
