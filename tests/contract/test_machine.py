@@ -547,7 +547,13 @@ class EngineMachine(RuleBasedStateMachine):
         ]
         alive = [twin for twin in self.twins.values() if not twin.is_over(now)]
         assert seen == [twin.seen(now) for twin in sorted(alive, key=lambda twin: -twin.order)]
-        assert self.run(self.engine.stats.open_counts()) == open_counts(alive, now)
+        self.agree_on_open_tasks(alive, now)
+
+    def agree_on_open_tasks(self, alive: list[Twin], now: datetime) -> None:
+        found, expected = self.run(self.engine.stats.open_counts()), open_counts(alive, now)
+        if any(twin.was_passed for twin in alive):  # it is due since the clock was set back, or since any time after
+            found, expected = ([structs.replace(one, oldest_due_at=None) for one in some] for some in (found, expected))
+        assert found == expected
 
     def erase_until(self) -> datetime:
         """Return the time before which the engine erases; the next process continues from it."""

@@ -64,7 +64,12 @@ def count_open(
             waiting[queue, type_] = waiting.get((queue, type_), 0) - number
         return partition_stats(
             [
-                (*name, number - waiting[name], waiting[name], _oldest(connection, now, owner, *name))
+                (
+                    *name,
+                    due := number - waiting[name],
+                    waiting[name],
+                    _oldest(connection, now, owner, *name) if due else None,
+                )
                 for name, number in pending.items()
                 if number
             ],
@@ -96,11 +101,11 @@ def _numbers(
 
 
 def _oldest(connection: apsw.Connection, now: int, owner: str | None, queue: str, type_: str) -> Any:
-    """Return when the longest-waiting due task of a partition became due; None if none is due."""
+    """Return when the longest-waiting due task of a partition became due: now, if the clock was set back since."""
     values = {"owner": owner, "queue": queue, "type": type_, "parked": PARKED}
     name = "oldest_due" if owner is None else "own_oldest_due"
-    oldest = connection.execute(QUERIES[name], values).get
-    return None if oldest is None or oldest > now else from_micros(oldest)
+    oldest: Any = connection.execute(QUERIES[name], values).get
+    return None if oldest is None else from_micros(min(oldest, now))
 
 
 def _changes(connection: apsw.Connection) -> list[TaskChange]:
