@@ -15,15 +15,13 @@ from tasker.model import Task
 from tasker.rules.secrets import MASK
 from tasker.tasktypes.schema import make_example
 from tasker.tasktypes.tasktype import TaskType
-from tasker.web.forms.exact import ABSENT, Absent, Broken, Given, Value, exact, find_broken, parse, write
+from tasker.web.forms.exact import ABSENT, MAX_TEXT, Absent, Broken, Given, Value, exact, find_broken, parse, write
 from tasker.web.forms.fields import Field, blank, fill, place_faults
 from tasker.web.forms.posted import read
 from tasker.web.forms.shapes import Kind, Shape, shape_of
 from tasker.web.options import ROOT, options_of, shape_of_options
 from tasker.web.page import Form
 
-MOST = 256 * 1024
-"""Characters of JSON that a page shows to be edited."""
 View = Literal["form", "json"]
 
 
@@ -88,7 +86,7 @@ class RunForm:
         source = f"Task {str(task.task_id)[-12:]}" if again else "Last run"
         origin = task.task_id if again else None
         options: Value = options_of(task) if again else {}
-        if len(text) > MOST:
+        if len(text) > MAX_TEXT:
             return replace(self.empty(), source=f"{source}: its params are too large to be edited here")
         params = _value(_without_secrets(self._params, self._by_name(parse(text))))
         return Draft(params=params, options=options, source=source, origin=origin)
