@@ -212,6 +212,7 @@ async def test_without_rights_the_page_says_so(web: Web) -> None:
     await web.sign_in("submit", owner="alice")
     page = await web.get("/ui/type/sum?fill=last")
     assert "Last runs" not in page
+    await web.get(f"/ui/type/sum?from={other}", 403)
     assert (await press(web, page, "run", "/ui/type/sum")).status_code == 303
 
 
