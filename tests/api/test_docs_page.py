@@ -92,8 +92,7 @@ def execute(page: Page, operation: str) -> str:
 
 def test_a_key_opens_the_docs_and_is_sent_along(watched: Watched) -> None:
     page, url = watched.page, watched.server.url
-    page.goto(url)
-    assert page.url == f"{url}/docs"
+    page.goto(f"{url}/docs")
     expect(page.get_by_text("This service asks for a key.")).to_be_visible()
     expect(page.locator("#refusal")).to_have_text("")
     assert page.locator(".opblock").count() == 0
@@ -131,7 +130,7 @@ def test_the_key_lasts_as_long_as_the_tab(watched: Watched) -> None:
 def test_without_keys_the_docs_are_open(browser: Browser, tmp_path: Path) -> None:
     with run_server(tmp_path) as server:
         watched = Watched(browser, server)
-        watched.page.goto(server.url)
+        watched.page.goto(f"{server.url}/docs")
         expect(watched.page.locator("#operations-tasks-list_tasks")).to_be_visible()
         expect(watched.page.locator("#sign-in")).to_be_hidden()
         expect(watched.page.locator("#signed-in")).to_be_hidden()

@@ -162,10 +162,8 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "get_task": _of_task("GET", "/task/{}?include=attempts", *ALL_TASKS),
     "list_tasks": lambda land, me: [
         Ask("GET", f"/task{query}")
-        for query in (
-            "", f"?owner={land.owner}", "?limit=1", f"?tag={land.mark}", f"?q={land.mark}&count=true",
-            f"?bulk={land.ids['bulk_id']}",
-        )
+        for query in ("", f"?owner={land.owner}", "?limit=1", f"?tag={land.mark}", f"?q={land.mark}&count=true",
+                      f"?bulk={land.ids['bulk_id']}")
     ],
     "submit_params": _fixed(Ask("POST", "/type/echo/task", ["mine"]), Ask("POST", "/type/sum/task", ["no"])),
     "put_task": _puts,

@@ -30,7 +30,7 @@ from tasker.web.charts.histogram import lay_out as lay_out_histogram
 from tasker.web.charts.histogram import place_of
 from tasker.web.charts.small import heights
 from tasker.web.charts.svg import element
-from tasker.web.charts.waterfall import lay_out, make_scale, say
+from tasker.web.charts.waterfall import SPAN, lay_out, make_scale, say
 
 NOW = datetime(2026, 11, 29, 14, 32, 7, tzinfo=UTC)
 S = timedelta(seconds=1)
@@ -210,11 +210,11 @@ def test_hours_on_the_axis() -> None:
 def test_phases_are_in_proportion() -> None:
     layout = lay_out([a_try(1, 0, 10, 40, 50), a_try(2, 50, 60, 100)], at(100))
     first, second = layout.rows
-    assert first.wait == (0, pytest.approx(9.6))
-    assert first.run == (pytest.approx(9.6), pytest.approx(28.8))
-    assert first.off == (pytest.approx(38.4), pytest.approx(48))
-    assert second.wait == (pytest.approx(48), pytest.approx(9.6))
-    assert second.run == (pytest.approx(57.6), pytest.approx(38.4))
+    assert first.wait == (0, pytest.approx(SPAN / 10))
+    assert first.run == (pytest.approx(SPAN / 10), pytest.approx(0.3 * SPAN))
+    assert first.off == (pytest.approx(0.4 * SPAN), pytest.approx(SPAN / 2))
+    assert second.wait == (pytest.approx(SPAN / 2), pytest.approx(SPAN / 10))
+    assert second.run == (pytest.approx(0.6 * SPAN), pytest.approx(0.4 * SPAN))
     assert (first.text, second.text) == ("ran 30.0 s", "ran 40.0 s")
     assert [label for _, label in layout.labels] == ["14:32:07", "+30 s", "+1 min", "+1:30 min"]
 
@@ -224,8 +224,8 @@ def test_texts_stand_where_there_is_room() -> None:
         lay_out([a_try(0, 0, 0, 0), one, a_try(9, 100, 100, 100)], at(100)).rows[1]
         for one in (a_try(1, 0, 0, 40), a_try(1, 50, 50, 90), a_try(1, 0, 0, 100))
     )
-    assert (early.anchor, early.text_at) == ("start", pytest.approx(38.4))
-    assert (middle.anchor, middle.text_at) == ("end", pytest.approx(48))
+    assert (early.anchor, early.text_at) == ("start", pytest.approx(0.4 * SPAN))
+    assert (middle.anchor, middle.text_at) == ("end", pytest.approx(SPAN / 2))
     assert (whole.anchor, whole.text_at) == ("start", 0)
 
 
@@ -247,8 +247,8 @@ def test_a_back_off_over_five_times_the_rest_is_cut(backed_off: float, is_cut: b
     assert row.is_cut is is_cut
     assert ("//" in waterfall(tries, now)) is is_cut
     if is_cut:  # the rest, 20 s, has four fifths of the width
-        assert row.run == (0, pytest.approx(96 * 10 / 25))
-        assert row.off == (pytest.approx(96 * 10 / 25), pytest.approx(96 * 15 / 25))
+        assert row.run == (0, pytest.approx(SPAN * 10 / 25))
+        assert row.off == (pytest.approx(SPAN * 10 / 25), pytest.approx(SPAN * 15 / 25))
 
 
 def test_the_axis_goes_on_after_a_cut() -> None:
@@ -274,11 +274,11 @@ def test_both_of_two_far_longer_back_offs_are_cut() -> None:
 def test_what_goes_on_ends_now() -> None:
     running = lay_out([a_try(1, 0, 1, None, None, "running")], at(5)).rows[0]
     assert running.run is not None
-    assert running.run.x + running.run.width == pytest.approx(96)
+    assert running.run.x + running.run.width == pytest.approx(SPAN)
     assert running.text == "runs for 4.0 s"
     waiting = lay_out([a_try(1, 0, 1, 2, 3), a_try(2, 3, None)], at(5)).rows[1]
     assert waiting.run is None
-    assert waiting.wait == (pytest.approx(57.6), pytest.approx(38.4))
+    assert waiting.wait == (pytest.approx(0.6 * SPAN), pytest.approx(0.4 * SPAN))
     assert waiting.text == "waits for 2.0 s"
 
 

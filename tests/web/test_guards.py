@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import re
+import zipfile
 from hashlib import sha256
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from tasker.web.assets import load_assets
 from tests.web.conftest import Web
@@ -128,6 +131,16 @@ def test_vendored_files_are_as_published() -> None:
     assert {"LICENSE", "htmx.min.js", "hx-sse.min.js"} == set(sums)
     assert {name: sha256(folder.joinpath(name).read_bytes()).hexdigest() for name in sums} == sums
     assert "4.0.1" in folder.joinpath("htmx.min.js").read_text()
+
+
+def test_the_wheel_has_every_file_of_the_pages(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    made = next(WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"]))
+    packed = {name for name in zipfile.ZipFile(made).namelist() if name.startswith("tasker/web/")}
+    files_ = {
+        path.relative_to(root / "src").as_posix() for path in (root / "src/tasker/web").rglob("*") if path.is_file()
+    }
+    assert {name for name in files_ if "__pycache__" not in name} == packed
 
 
 def test_sizes() -> None:

@@ -42,7 +42,7 @@ class Field(NamedTuple):
     @property
     def label(self) -> str:
         """Its label: the name of the param."""
-        return self.name.rpartition("/")[2]
+        return self.name.replace("/", ".")
 
 
 class Control(NamedTuple):

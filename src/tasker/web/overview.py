@@ -31,6 +31,9 @@ _ROWS = 10
 _LONGEST = 5
 _TICKS = 5
 _MOST_SCHEDULES = 500
+_KNOWN_FOR = 5.0
+"""Seconds for which the next ticks are shown again: there may be many schedules to read."""
+_MOST_OWNERS = 1000
 _PARTS = ("needs", "figures", "ended", "types", "queues", "failures", "longest", "ticks")
 _MICROS = 1_000_000
 
@@ -89,6 +92,7 @@ class OverviewPages:
         self._service = service
         self._live = live
         self._silent_after = silent_after
+        self._known: dict[str | None, tuple[float, list[Schedule]]] = {}
 
     @show("/", parameters=(window_parameter("window", "The time that is shown."),), nav="Overview", icon="overview")
     async def overview(self, visit: Visit) -> Reply:
@@ -164,10 +168,16 @@ class OverviewPages:
         return rows
 
     async def _ticks(self, caller: Caller) -> list[Schedule]:
-        """Return the schedules that fire next."""
-        page = await self._service.schedules.find_many(caller, limit=_MOST_SCHEDULES)
-        due = [one for one in page.items if one.next_fire_at is not None]
-        return sorted(due, key=lambda one: (one.next_fire_at, one.name))[:_TICKS]
+        """Return the schedules that fire next, of the newest _MOST_SCHEDULES."""
+        now = self._frame.clock.monotonic()
+        at, known = self._known.get(caller.only, (-_KNOWN_FOR, []))
+        if now - at >= _KNOWN_FOR:
+            page = await self._service.schedules.find_many(caller, limit=_MOST_SCHEDULES)
+            due = [one for one in page.items if one.next_fire_at is not None]
+            known = sorted(due, key=lambda one: (one.next_fire_at, one.name))[:_TICKS]
+            self._known = {} if len(self._known) > _MOST_OWNERS else self._known
+            self._known[caller.only] = now, known
+        return known
 
 
 def _error_of(group: FailureGroup) -> str:

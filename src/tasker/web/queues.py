@@ -29,9 +29,9 @@ LIMITS = (
     Field("concurrency", "number", "Attempts at a time. Empty: no limit.", empty="null"),
     Field("concurrency_per_key", "number", "Of one concurrency key of one owner. Empty: no limit.", empty="null"),
     Field("shared_keys", "flag", "All owners' tasks with the same concurrency key count together."),
-    Field("rate/limit", "number", "Units of weight that may start in each `per`. Empty: no rate."),
+    Field("rate/limit", "number", "Units of weight that may start in each “per”. Empty: no rate."),
     Field("rate/per", "number", "Seconds."),
-    Field("rate/burst", "number", "Units that may start at once after a pause. Empty: a tenth of `limit`."),
+    Field("rate/burst", "number", "Units that may start at once after a pause. Empty: a tenth of the limit."),
 )
 
 

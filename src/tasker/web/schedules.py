@@ -28,9 +28,9 @@ _TICKS = 100
 """Ticks of the next 24 hours that are computed for one schedule."""
 FIELDS = (
     Field("name", required=True),
-    Field("cron", "text", "Minute, hour, day of month, month, weekday: `30 2 * * *`. Or an interval.", empty="null"),
+    Field("cron", "text", "Minute, hour, day of month, month, weekday: 30 2 * * *. Or an interval.", empty="null"),
     Field("interval", "length", "Seconds, or an ISO 8601 duration like PT10M.", empty="null"),
-    Field("time_zone", "text", "For `cron`, like Europe/Berlin. Empty: UTC.", empty="null"),
+    Field("time_zone", "text", "For cron, like Europe/Berlin. Empty: UTC.", empty="null"),
     Field("task", "json", 'What each tick submits: {"type": "sum", "params": [4, 2]}', required=True),
     Field("overlap", "choice", "At a tick while an earlier task is open.", ("allow", "skip", "replace"), empty="null"),
     Field("missed", "choice", "For ticks that passed while nothing ran.", ("skip", "once", "all"), empty="null"),

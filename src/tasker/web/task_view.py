@@ -170,7 +170,8 @@ def _say_failed(task: Task, attempts: Sequence[Attempt], now: datetime) -> str:
     if not attempts:
         return f"{_ended(task, now)}, before any attempt"
     used = used_tries(attempts)
-    after = f"after {used} of {used + task.tries_left} tries" if used else f"after {_tries(len(attempts), 'attempt')}"
+    most = used + task.tries_left
+    after = f"after {_tries(len(attempts), 'attempt')}" if most < 2 or not used else f"after {used} of {most} tries"
     return f"{after}, {_ended(task, now)}; ran {times.duration(run_time(attempts, now))} in all"
 
 

@@ -13,7 +13,7 @@ import msgspec
 from tasker.api.calls import Parameter, one_of
 from tasker.api.catalogue import type_in_path
 from tasker.api.replies import Reply
-from tasker.errors import Fault, NotFound, RequestError
+from tasker.errors import Fault, Forbidden, NotFound, RequestError
 from tasker.model import Task, TaskFilter
 from tasker.model.keys import ANYBODY
 from tasker.model.stats import WINDOWS, Window
@@ -25,7 +25,7 @@ from tasker.web.frame import Frame
 from tasker.web.page import Visit, act, show
 from tasker.web.queries import WINDOW_NAMES
 from tasker.web.rows import row_of
-from tasker.web.runs import Draft, RunForm, run_form
+from tasker.web.runs import Filled, RunForm, run_form
 from tasker.web.same import Request, Same, same_as
 from tasker.web.type_figures import figures_of, histogram_of, row_of_figures
 
@@ -126,7 +126,7 @@ class TypePages:
         visit: Visit,
         task_type: TaskType,
         form: RunForm,
-        draft: Draft,
+        draft: Filled,
         faults: Any,
         error: RequestError | None = None,
     ) -> Reply:
@@ -140,10 +140,12 @@ class TypePages:
         registry = self._service.registry
         return registry.get(type_in_path(visit.call, registry))
 
-    async def _filled(self, visit: Visit, task_type: TaskType, form: RunForm) -> Draft:
-        """Return what the form is filled with. Raises NotFound, Expired."""
+    async def _filled(self, visit: Visit, task_type: TaskType, form: RunForm) -> Filled:
+        """Return what the form is filled with. Raises NotFound, Expired, Forbidden."""
         origin: UUID | None = visit.query.get("from")
-        if origin is not None and visit.caller.may("read"):
+        if origin is not None:
+            if not visit.caller.may("read"):
+                raise Forbidden("read", "a form that is filled with a task shows its params")
             task = await self._service.tasks.get(visit.caller, origin)
             if task.type != task_type.name:
                 raise NotFound(f"task {origin} is of the type {task.type!r}, not of {task_type.name!r}")
@@ -165,7 +167,7 @@ class TypePages:
         visit: Visit,
         task_type: TaskType,
         form: RunForm,
-        draft: Draft,
+        draft: Filled,
         *,
         faults: Any = (),
         add: str | None = None,
@@ -203,7 +205,7 @@ class TypePages:
             return None
         return (await self._service.stats.find(visit.caller, window=window, type=task_type.name)).whole
 
-    def _same(self, visit: Visit, task_type: TaskType, form: RunForm, draft: Draft) -> list[Same]:
+    def _same(self, visit: Visit, task_type: TaskType, form: RunForm, draft: Filled) -> list[Same]:
         """Return the form as commands, for a service at the address that the browser knows."""
         params, options = form.public(draft)
         host = visit.call.head.headers.get(b"host", b"localhost").decode("latin-1")

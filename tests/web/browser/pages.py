@@ -23,7 +23,10 @@ def paths_of(ids: dict[str, str]) -> dict[str, str]:
             continue
         head, _, rest = path.partition("{")
         for number, value in enumerate(examples.get(path, ids.get(path, "").split())):
-            found[f"{head.strip('/').replace('/', '-')}-{number}"] = head.lstrip("/") + value + rest.partition("}")[2]
+            tail = rest.partition("}")[2]
+            found[f"{head.strip('/').replace('/', '-')}-{number}{tail.replace('/', '-')}"] = (
+                head.lstrip("/") + value + tail
+            )
     return found
 
 

@@ -65,10 +65,29 @@ class Stage:
         ids["waiting"] = self.submit("story", "Tell me of clocks")
         ids["cancelled"] = self.submit("story", "Never told")
         self.client.post(f"/task/{ids['cancelled']}/cancel")
-        self.client.post("/schedule", json={"name": "nightly reports", "cron": "30 2 * * *", "task": {
-            "type": "report", "params": ["acme-41"]}})  # fmt: skip
+        ids |= self._fill_other_pages()
         self.started(ids["running"])
         return ids
+
+    def _fill_other_pages(self) -> dict[str, str]:
+        """Make a schedule, a webhook and a bulk action; return their ids by the path of their page."""
+        schedule = {"name": "nightly reports", "cron": "30 2 * * *", "task": {"type": "report", "params": ["acme-41"]}}
+        made = {
+            "/schedule/{schedule_id}": self.client.post("/schedule", json=schedule).json()["schedule_id"],
+            "/webhook/{webhook_id}": self.client.post(
+                "/webhook", json={"url": "https://hooks.example/tasks", "events": ["task.failed"], "tag": "nightly"}
+            ).json()["webhook_id"],
+            "/bulk/{bulk_id}": self._cancel_many("spring"),
+        }
+        return made | {f"{path}/edit": made[path] for path in ("/schedule/{schedule_id}", "/webhook/{webhook_id}")}
+
+    def _cancel_many(self, tag: str) -> str:
+        """Submit some tasks for later, and cancel them together; return the id of the receipt."""
+        for number in range(3):
+            self.submit("reverse", str(number), delay=3600, tags=[tag])
+        reply = self.client.post("/bulk", json={"action": "cancel", "filter": {"tag": tag}})
+        assert reply.status_code in (200, 202), reply.text
+        return str(reply.json()["links"]["self"].rpartition("/")[2])
 
     def fill_with_hostile_texts(self) -> list[str]:
         """Make tasks whose params, result, error, tags and metadata try to act."""

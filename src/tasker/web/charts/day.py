@@ -81,7 +81,7 @@ def next_day(lines: Sequence[Line], now: datetime) -> Markup:
     bottom = len(lines) * _ROW
     grid = [
         element("line", x1=percent(x), x2=percent(x), y1=0, y2=bottom + 4)
-        + element("text", label, x=percent(x), y=bottom + 18, text_anchor="middle")
+        + element("text", label, x=percent(x), y=bottom + 18, text_anchor="end" if x > 95 else "middle")
         for x, label in hours(now)
     ]
     rows = [_row(line, now, number * _ROW + _ROW // 2) for number, line in enumerate(lines)]

@@ -15,8 +15,8 @@ from tasker.web.charts.scales import multiples, show_offset, step_for
 from tasker.web.charts.svg import element, joined, percent
 from tasker.web.times import duration
 
-_SPAN = 96.0
-"""Percent of the width for the whole time: room is left for the last label."""
+SPAN = 92.0
+"""Percent of the width for the whole time: room is left for the numbers, also where the chart is narrow."""
 _SHORT = 0.5
 """A phase of less than this percentage of the span is drawn `_SHORT_WIDTH` pixels wide."""
 _SHORT_WIDTH = 3
@@ -89,7 +89,7 @@ class Scale(NamedTuple):
                 past -= cut.left_out
             elif moment > cut.start:
                 past -= (moment - cut.start) - (moment - cut.start) / (cut.end - cut.start) * cut.drawn
-        return _SPAN * (past / self.drawn)
+        return SPAN * (past / self.drawn)
 
 
 class Bar(NamedTuple):
@@ -100,7 +100,7 @@ class Bar(NamedTuple):
 
     @property
     def is_short(self) -> bool:
-        return self.width < _SPAN * _SHORT / 100
+        return self.width < SPAN * _SHORT / 100
 
 
 class Row(NamedTuple):

@@ -76,10 +76,58 @@ END $$;
 CREATE TRIGGER new_tasks_count AFTER INSERT ON {schema}.task REFERENCING NEW TABLE AS new_tasks
 FOR EACH STATEMENT EXECUTE FUNCTION {schema}.count_new_tasks();
 
--- The plan is made once, whatever the number of rows was then: a nested loop would be slow for many.
+-- The place of a time, in microseconds, in its histogram (model/stats.py), and the microseconds of a duration. The
+-- planner puts these functions' texts in place of their calls.
+CREATE FUNCTION {schema}.run_bucket(micros double precision) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
+    SELECT width_bucket(micros, '{1000,1600,2560,4096,6554,10486,16777,26844,42950,68719,109951,175922,281475,
+        450360,720576,1152922,1844674,2951479,4722366,7555786,12089258,19342813,
+        30948501,49517602,79228163,126765060,202824096,324518554,519229686,830767497,
+        1329227996}'::float8[])::smallint
+$$;
+CREATE FUNCTION {schema}.wait_bucket(micros double precision) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
+    SELECT width_bucket(micros, '{50000,80000,128000,204800,327680,524288,838861,1342177,2147484,3435974,5497558,
+        8796093,14073749,22517998,36028797}'::float8[])::smallint
+$$;
+CREATE FUNCTION {schema}.micros(duration interval) RETURNS double precision LANGUAGE sql IMMUTABLE AS $$
+    SELECT greatest(0, date_part('epoch', duration) * 1000000)
+$$;
+
+-- Most statements start attempts, end tasks, or change no status: these need no comparison row by row.
 CREATE FUNCTION {schema}.count_changed_tasks() RETURNS trigger LANGUAGE plpgsql
-SECURITY DEFINER SET search_path FROM CURRENT SET enable_nestloop = off AS $$
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    were_lined boolean;
+    were_running boolean;
+    are_running boolean;
+    have_ended boolean;
 BEGIN
+    SELECT bool_and(status = 'pending' AND lined), bool_and(status = 'running') INTO were_lined, were_running
+    FROM old_tasks;
+    SELECT bool_and(status = 'running'), bool_and(status NOT IN ('pending', 'running')) INTO are_running, have_ended
+    FROM new_tasks;
+    IF were_lined IS NULL OR (were_running AND are_running) THEN
+        RETURN NULL;
+    ELSIF were_lined AND are_running THEN
+        INSERT INTO {schema}.task_change (owner, type, queue, pending, running, started, wait_time, waits)
+        SELECT owner, type, queue, -count(*), count(*), count(*), sum(waited),
+               array_agg({schema}.wait_bucket(waited))
+        FROM (SELECT owner, type, queue, {schema}.micros(now() - due_at) AS waited FROM new_tasks) AS begun
+        GROUP BY owner, type, queue;
+        RETURN NULL;
+    ELSIF were_running AND have_ended THEN
+        INSERT INTO {schema}.task_change (owner, type, queue, running, completed, failed, cancelled, run_time, runs)
+        SELECT owner, type, queue, -count(*), count(*) FILTER (WHERE status = 'completed'),
+               count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled'),
+               coalesce(sum(ran), 0),
+               coalesce(array_agg({schema}.run_bucket(ran)) FILTER (WHERE ran IS NOT NULL), '{}')
+        FROM (SELECT owner, type, queue, status,  -- nobody knows when an interrupted attempt ended
+                     CASE WHEN ending <> 'interrupted' THEN {schema}.micros(now() - started_at) END AS ran
+              FROM new_tasks) AS ended
+        GROUP BY owner, type, queue;
+        RETURN NULL;
+    END IF;
+    -- The plan is made once, whatever the number of rows was then. A full join is never a nested loop, which would be
+    -- slow for many; each row is on both sides.
     INSERT INTO {schema}.task_change (owner, type, queue, pending, waiting, running, started, completed, failed,
                                       cancelled, retried, run_time, wait_time, runs, waits)
     SELECT owner, type, queue,
@@ -92,26 +140,20 @@ BEGIN
         count(*) FILTER (WHERE is_now <> was AND is_now = 'cancelled'),
         count(*) FILTER (WHERE is_now <> was AND is_now = 'pending' AND (was <> 'running' OR reason = 'retrying')),
         coalesce(sum(ran), 0), coalesce(sum(waited), 0),
-        coalesce(array_agg(width_bucket(ran, ARRAY[
-            1000, 1600, 2560, 4096, 6554, 10486, 16777, 26844, 42950, 68719, 109951, 175922, 281475, 450360, 720576,
-            1152922, 1844674, 2951479, 4722366, 7555786, 12089258, 19342813, 30948501, 49517602, 79228163, 126765060,
-            202824096, 324518554, 519229686, 830767497, 1329227996
-        ]::bigint[])::smallint) FILTER (WHERE ran IS NOT NULL), '{}'),
-        coalesce(array_agg(width_bucket(waited, ARRAY[
-            50000, 80000, 128000, 204800, 327680, 524288, 838861, 1342177, 2147484, 3435974, 5497558, 8796093,
-            14073749, 22517998, 36028797
-        ]::bigint[])::smallint) FILTER (WHERE waited IS NOT NULL), '{}')
+        coalesce(array_agg({schema}.run_bucket(ran)) FILTER (WHERE ran IS NOT NULL), '{}'),
+        coalesce(array_agg({schema}.wait_bucket(waited)) FILTER (WHERE waited IS NOT NULL), '{}')
     FROM (
         SELECT later.owner, later.type, later.queue, later.status AS is_now, earlier.status AS was, later.lined,
                earlier.lined AS was_lined, later.reason,
-               CASE WHEN earlier.status = 'running' AND later.status <> 'running' AND NOT (  -- not when it was interrupted
+               CASE WHEN earlier.status = 'running' AND later.status <> 'running' AND NOT (
                         CASE WHEN later.status = 'pending' THEN later.interruptions > earlier.interruptions
                              ELSE later.ending = 'interrupted' END)
-                    THEN greatest(0, extract(epoch FROM now() - earlier.started_at) * 1000000)::bigint END AS ran,
+                    THEN {schema}.micros(now() - earlier.started_at) END AS ran,
                CASE WHEN earlier.status = 'pending' AND later.status = 'running'
-                    THEN greatest(0, extract(epoch FROM now() - earlier.due_at) * 1000000)::bigint END AS waited
-        FROM old_tasks AS earlier JOIN new_tasks AS later USING (seq)
-        WHERE earlier.status <> later.status OR (later.status = 'pending' AND earlier.lined <> later.lined)
+                    THEN {schema}.micros(now() - earlier.due_at) END AS waited
+        FROM old_tasks AS earlier FULL JOIN new_tasks AS later USING (seq)
+        WHERE earlier.status IS DISTINCT FROM later.status
+           OR (later.status = 'pending' AND earlier.lined IS DISTINCT FROM later.lined)
     ) AS changed GROUP BY owner, type, queue;
     RETURN NULL;
 END $$;
