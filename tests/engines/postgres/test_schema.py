@@ -15,6 +15,7 @@ from tasker.engines.postgres import migrate, open_postgres
 from tasker.engines.postgres.sql import migrations
 from tasker.errors import ConfigError
 from tasker.model import TaskFilter
+from tasker.model.queues import Pause, QueueChange
 
 MAKERS: list[tuple[str, list[list[str]], tuple[str, ...]]] = [
     ("", [], ("submit",)),
@@ -245,4 +246,21 @@ async def test_spans_of_erased_tasks_are_forgotten_once_no_transaction_can_count
     await store_at(connection, 1100 * 512)
     assert [row["block"] for row in await connection.fetch("SELECT block FROM tasker.task_span")] == [1100]
     await slow.close()
+    await connection.close()
+
+
+async def test_a_pause_of_an_older_process_is_nobodys(url: str) -> None:
+    """It does not know who pauses a queue: neither is the one before taken for it."""
+    await migrate(url)
+    connection = await asyncpg.connect(url)
+    async with open_postgres(url) as engine:
+        by = Pause(at=datetime(2026, 1, 1, tzinfo=UTC), owner="ops")
+        await engine.queues.change("q", QueueChange(paused=True, by=by))
+        for paused, known in ((True, by), (False, None), (True, None)):
+            await connection.execute("UPDATE tasker.queue SET paused = $1 WHERE name = 'q'", paused)
+            assert await connection.fetchval("SELECT count(*) FROM tasker.queue WHERE pause IS NOT NULL") == bool(known)
+        [state] = await engine.queues.find_all()
+        assert (state.settings.paused, state.settings.pause) == (True, None)
+        await engine.queues.change("q", QueueChange(paused=False, by=by))
+        assert (await engine.queues.change("q", QueueChange(paused=True, by=by))).pause == by
     await connection.close()
