@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -177,3 +177,15 @@ async def test_the_end_of_a_log(rig: Rig) -> None:
         reply = await rig.client.get(f"/task/{task_id}/log?{query}")
         assert [error["pointer"] for error in reply.json()["errors"]] == [f"/{query.partition('=')[0]}"]
     assert problem_of(await rig.client.get(f"/task/{uuid4()}/log"))[0] == 404
+
+
+async def test_the_group_of_a_task(rig: Rig) -> None:
+    one, other = await fail(rig, "no row 7"), await fail(rig, "no row 8")
+    done = await rig.submit()
+    await rig.finish()
+    find_of = rig.service.failures.find_of
+    group = await find_of(await rig.driver.get(UUID(one)))
+    assert group is not None
+    assert (group.count, group.message) == (2, "no row #")
+    assert group == await find_of(await rig.driver.get(UUID(other)))
+    assert await find_of(await rig.driver.get(UUID(done))) is None

@@ -13,9 +13,13 @@ from tests.postgres import cluster
 
 from tasker.engines.postgres import migrate, open_postgres
 from tasker.engines.postgres.sql import migrations
+from tasker.engines.protocol import Engine
 from tasker.errors import ConfigError
 from tasker.model import TaskFilter
 from tasker.model.queues import Pause, QueueChange
+from tasker.rules.failures import fingerprint
+from tasker.rules.lifecycle import Failed, problem
+from tasker.testing import Driver
 
 MAKERS: list[tuple[str, list[list[str]], tuple[str, ...]]] = [
     ("", [], ("submit",)),
@@ -151,6 +155,57 @@ async def test_tasks_of_an_older_version_are_found_by_time_tag_and_queue(url: st
         ):
             page = await engine.find_many(TaskFilter(**where), limit=1)
             assert [task.task_id for task in page.items] == last, where
+
+
+OF_SCHEDULES = """
+INSERT INTO tasker.task (task_id, type, queue, status, priority, created_at, due_at, lined, max_attempts, policy,
+                         params, extra)
+SELECT id, 'sum', 'q', 'completed', 0, now(), now(), false, 1, '{}', '[]', convert_to(extra, 'UTF8')
+FROM unnest($1::uuid[], $2::text[]) AS given (id, extra)
+"""
+
+
+async def test_tasks_of_a_schedule_are_found_whichever_version_stored_and_erased_them(url: str) -> None:
+    await migrate(url)
+    schedule_id, ids = UUID(int=99), [UUID(int=number) for number in range(4)]
+    fired = f'{{"schedule_id":"{schedule_id}"}}'
+    extras = [fired, '{"traceparent":"schedule_id"}', None, fired]
+    connection = await asyncpg.connect(url)
+    await connection.execute("ALTER TABLE tasker.task DISABLE TRIGGER new_tasks")
+    await connection.execute(OF_SCHEDULES, ids[:3], extras[:3])
+    await connection.execute("ALTER TABLE tasker.task ENABLE TRIGGER new_tasks")
+    step = "0030_schedules_of_older_tasks"
+    await connection.execute("DELETE FROM tasker.migration WHERE name = $1", step)
+    assert await migrate(url) == [step]
+    await connection.execute(OF_SCHEDULES, ids[3:], extras[3:])
+    async with open_postgres(url) as engine:
+        page = await engine.find_many(TaskFilter(schedule_id=schedule_id), limit=5)
+        assert [task.task_id for task in page.items] == [ids[3], ids[0]]
+    await connection.execute("INSERT INTO tasker.task_failure SELECT 'one', seq FROM tasker.task")
+    await connection.execute("DELETE FROM tasker.task WHERE task_id <> $1", ids[3])
+    for table in ("task_schedule", "task_failure"):
+        assert await connection.fetchval(f"SELECT count(*) FROM tasker.{table}") == 1
+    await connection.close()
+
+
+async def test_a_task_that_an_older_process_retries_is_in_its_new_group_alone(url: str) -> None:
+    """Such a process neither forgets the old group nor notes a new one."""
+    async with open_postgres(url) as engine:
+        clock = engine.clock
+        driver = Driver(engine, clock)
+        groups = [fingerprint("", "sum", problem("task-failed", word)).failure_id for word in ("one", "two")]
+        task_id = await driver.submit()
+        await driver.finish(await driver.claim_one(), Failed(problem("task-failed", "one")))
+        connection = await asyncpg.connect(url)
+        await connection.execute("UPDATE tasker.task SET status = 'pending', due_at = now(), lined = false")
+        assert await listed(engine, groups[0]) == []
+        await driver.finish(await driver.claim_one(), Failed(problem("task-failed", "two")))
+        assert [await listed(engine, group) for group in groups] == [[], [task_id]]
+        await connection.close()
+
+
+async def listed(engine: Engine, failure_id: str) -> list[UUID]:
+    return [task.task_id for task in (await engine.find_many(TaskFilter(error=failure_id), limit=5)).items]
 
 
 async def test_an_older_process_without_rights_on_new_tables_goes_on_storing_tasks(url: str) -> None:

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.storage import connect
-from tasker.model import NewEvent, Progress, Report, RetryPolicy, TaskFilter
+from tasker.model import Extra, NewEvent, Progress, Report, RetryPolicy, TaskFilter
 from tasker.model.webhooks import Webhook
 from tasker.rules.lifecycle import Failed, Outcome, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft, make_key
@@ -51,7 +51,7 @@ async def sing(driver: Driver, outcome: Outcome | None = None) -> None:
     now, word = driver.clock.now(), f'{{"word":"{CANARY}"}}'.encode()
     draft = make_draft(
         now, params=word, metadata=word, tags=(CANARY,), retention=HOUR, unique_key=CANARY,
-        retry=RetryPolicy(max_attempts=9), idempotency=make_key(now, reply=word),
+        retry=RetryPolicy(max_attempts=9), idempotency=make_key(now, reply=word), extra=Extra(schedule_id=uuid4()),
     )  # fmt: skip
     hook = Webhook(webhook_id=uuid4(), url=f"https://{CANARY}", events=(), created_at=now, task_id=draft.task_id)
     await driver.submit(structs.replace(draft, webhook=hook, secrets=word))
@@ -103,7 +103,7 @@ async def test_nothing_is_left_of_a_task(driver: Driver, path: Path, outcome: Ou
 
 async def test_every_table_that_names_a_task_is_emptied(driver: Driver, path: Path) -> None:
     """A new table that stores something of tasks must be erased with them."""
-    await sing(driver)
+    await sing(driver, Failed(problem("task-failed", CANARY)))
     [task] = (await driver.engine.find_many(EVERYTHING, limit=1)).items
     await driver.engine.delete(task.task_id)
     connection = connect(path, read_only=True)
