@@ -199,7 +199,7 @@ async def test_actions_are_listed(rig: Rig) -> None:
 async def test_a_preview_counts_and_shows_the_newest(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(rig)
     newest = await rig.submit(queue="x")
-    chosen = Selection(bulk.TaskFilter(type="sum"))
+    chosen = Selection(bulk.TaskFilter(types=("sum",)))
     shown = await rig.service.bulk.preview(ANYBODY, "cancel", chosen)
     assert (shown.matched, len(shown.newest), str(shown.newest[0].task_id)) == (4, 4, newest)
     later = await rig.submit()

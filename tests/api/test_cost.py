@@ -116,8 +116,9 @@ SIZED: dict[str, dict[str, Sizer]] = {
     "list_tasks": {"status": lambda size: Request(query=b"status=" + b",".join([b"x"] * (size * HEAD_SIZE // SIZE)))},
     **dict.fromkeys(
         [
-            "get_task", "get_result", "cancel_task", "retry_task", "delete_task", "follow_task", "list_schedules",
-            "get_schedule", "delete_schedule", "trigger_schedule", "list_types", "get_type", "list_workers",
+            "get_task", "get_result", "read_log", "list_failures", "cancel_task", "retry_task", "delete_task",
+            "follow_task", "list_schedules", "get_schedule", "delete_schedule", "trigger_schedule", "list_types",
+            "get_type", "list_workers",
             "list_webhooks", "get_webhook", "delete_webhook", "list_deliveries", "redeliver", "get_usage", "list_keys",
             "get_key", "revoke_key", "list_audit", "list_bulk", "get_bulk", "stop_bulk",
             "undo_bulk", "list_queues", "get_queue", "is_alive", "is_ready", "get_metrics",
@@ -261,6 +262,8 @@ async def bench(make_rig: MakeRig, no_collector: None) -> Bench:
     ids["task_id"] = str((await rig.finish()).task_id)
     rule = {"name": "rare", "cron": "0 0 29 2 *", "task": {"type": "sum", "params": [4, 2]}}
     ids["schedule_id"] = (await client.post("/schedule", json=rule)).json()["schedule_id"]
+    none = {"action": "retry", "filter": {"type": "none"}}
+    ids["bulk_id"] = (await client.post("/bulk", json=none)).json()["bulk_id"]
     ids["webhook_id"] = (await client.post("/webhook", json={"url": "https://a.example/"})).json()["webhook_id"]
     return Bench(rig, headers["authorization"].encode(), ids)
 

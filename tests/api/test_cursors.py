@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import string
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from tasker.api.app import make_operations
 from tasker.metrics import Metrics
 from tasker.model import TaskFilter
+from tasker.rules import lifecycle
+from tasker.rules.lifecycle import Failed
 from tests.api.conftest import Rig, problem
 from tests.api.webhooks import tell_in_vain
 
@@ -55,9 +58,18 @@ async def three_bulk_actions(rig: Rig) -> str:
     return "/bulk"
 
 
+async def three_failures(rig: Rig) -> str:
+    for name in "abc":
+        await rig.submit()
+        await rig.finish(Failed(lifecycle.problem("task-failed", name)))
+        rig.clock.advance(timedelta(seconds=1))
+    return "/failure"
+
+
 LISTS: dict[str, Callable[[Rig], Awaitable[str]]] = {
     "list_tasks": three_tasks, "list_schedules": three_schedules, "list_webhooks": three_webhooks,
     "list_deliveries": three_deliveries, "list_audit": three_deeds, "list_bulk": three_bulk_actions,
+    "list_failures": three_failures,
 }  # fmt: skip
 """For each operation that takes a cursor: how to create three items, and where the list is."""
 

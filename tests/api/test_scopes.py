@@ -65,7 +65,8 @@ SCOPE_OF = {
         "GET /task", "GET /task/{task_id}", "GET /task/{task_id}/result", "GET /task/{task_id}/events", "GET /events",
         "GET /schedule", "GET /schedule/{schedule_id}", "GET /schedule/{schedule_id}/next", "GET /webhook",
         "GET /webhook/{webhook_id}", "GET /webhook/{webhook_id}/deliveries", "GET /queue", "GET /queue/{name}",
-        "GET /worker", "GET /usage", "GET /bulk", "GET /bulk/{bulk_id}", "GET /stats",
+        "GET /worker", "GET /usage", "GET /bulk", "GET /bulk/{bulk_id}", "GET /failure", "GET /stats",
+        "GET /task/{task_id}/log",
     },
     "control": {
         "POST /task/{task_id}/cancel", "POST /task/{task_id}/retry", "DELETE /task/{task_id}", "POST /bulk",

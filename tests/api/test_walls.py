@@ -161,8 +161,9 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "submit_task": _submissions("/task"),
     "get_task": _of_task("GET", "/task/{}?include=attempts", *ALL_TASKS),
     "list_tasks": lambda land, me: [
-        Ask("GET", path) for path in ("/task", f"/task?owner={land.owner}", "/task?limit=1", f"/task?tag={land.mark}")
-    ] + [Ask("GET", f"/task?bulk={land.ids['bulk_id']}")
+        Ask("GET", f"/task{query}")
+        for query in ("", f"?owner={land.owner}", "?limit=1", f"?tag={land.mark}", f"?q={land.mark}&count=true",
+                      f"?bulk={land.ids['bulk_id']}")
     ],
     "submit_params": _fixed(Ask("POST", "/type/echo/task", ["mine"]), Ask("POST", "/type/sum/task", ["no"])),
     "put_task": _puts,
@@ -181,7 +182,7 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "follow_all": _gets("/events?after=oldest"),
     "create_schedule": _schedules,
     "list_schedules": lambda land, me: [Ask("GET", "/schedule"), Ask("GET", f"/schedule?name=schedule_id {land.mark}")],
-    "get_schedule": _of_task("GET", "/schedule/{}", "schedule_id", "misfit_schedule", "weak_schedule"),
+    "get_schedule": _of_task("GET", "/schedule/{}?include=firings", "schedule_id", "misfit_schedule", "weak_schedule"),
     "change_schedule": _changes,
     "delete_schedule": _of_task("DELETE", "/schedule/{}", "doomed_schedule", "doomed_schedule"),
     "trigger_schedule": _triggers,
@@ -202,6 +203,8 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
         Ask("POST", f"/webhook/{land.ids['delivery_of']}/deliveries/{one}/redeliver")
         for one in (land.ids["delivery_id"], NONE)
     ],
+    "list_failures": _gets("/failure", "/failure?window=90d&error=other"),
+    "read_log": _of_task("GET", "/task/{}/log", *ALL_TASKS),
     "get_usage": _gets("/usage", "/usage?group=owner,type"),
     "get_stats": _gets("/stats", "/stats?group=queue&window=24h", "/stats?group=type&owner=you"),
     "list_keys": _gets("/key"),

@@ -124,16 +124,16 @@ async def test_a_retried_task_leaves_its_group_and_its_failure_stays_counted(
     [group] = await groups(engine, clock)
     await engine.retry(task_id)
     assert await listed(engine, group.failure_id) == []
-    assert await groups(engine, clock) == [structs.replace(group, sample=None)]
+    assert await groups(engine, clock) == [structs.replace(group, message=None, sample=None)]
     clock.advance(SECOND)
     await driver.finish(await driver.claim_one(), raised("two"))
     two, one = await groups(engine, clock)
-    assert ((one.message, one.count, one.sample), (two.message, two.count)) == (("one", 1, None), ("two", 1))
+    assert ((one.message, one.count, one.sample), (two.message, two.count)) == ((None, 1, None), ("two", 1))
     assert (await listed(engine, one.failure_id), await listed(engine, two.failure_id)) == ([], [task_id])
     await engine.retry(task_id)
     clock.advance(SECOND)
     await driver.finish(await driver.claim_one(), raised("one"))
-    assert [(one.message, one.count) for one in await groups(engine, clock)] == [("one", 2), ("two", 1)]
+    assert [(one.message, one.count) for one in await groups(engine, clock)] == [("one", 2), (None, 1)]
     assert await listed(engine, one.failure_id) == [task_id]
 
 
@@ -142,7 +142,7 @@ async def test_an_erased_task_leaves_no_detail_behind(driver: Driver, engine: En
     [group] = await groups(engine, clock)
     await engine.delete(task_id)
     assert await listed(engine, group.failure_id) == []
-    assert await groups(engine, clock) == [structs.replace(group, sample=None)]
+    assert await groups(engine, clock) == [structs.replace(group, message=None, sample=None)]
 
 
 async def test_failures_are_selected_by_type_queue_group_and_window(
@@ -161,7 +161,7 @@ async def test_failures_are_selected_by_type_queue_group_and_window(
     assert await counts(types=("gpt", "sum", "no")) == [("sum", 3), ("gpt", 1)]
     assert await counts(queues=("a",)) == [("sum", 1)]
     assert await counts(queues=("b",), types=("sum",)) == [("sum", 2)]
-    assert await counts(failure_id=fingerprint("gpt", raised("one").problem).failure_id) == [("gpt", 1)]
+    assert await counts(failure_id=fingerprint("", "gpt", raised("one").problem).failure_id) == [("gpt", 1)]
     assert await counts(HOUR) == [("sum", 1)]
 
 
@@ -210,10 +210,10 @@ async def test_an_owner_gets_so_many_new_groups_an_hour(
     await fail(driver, clock, raised("c"), owner="eve")
     found = {(group.owner, group.message): group for group in await groups(engine, clock)}
     assert {key: group.count for key, group in found.items()} == {
-        ("ada", "a"): 2, ("ada", "b"): 1, ("ada", "…"): 2, ("eve", "c"): 1,
+        ("ada", "a"): 2, ("ada", "b"): 1, ("ada", None): 2, ("eve", "c"): 1,
     }  # fmt: skip
-    other = found["ada", "…"]
-    assert (other.failure_id, other.type, other.sample is None) == (OTHER, "sum", False)
+    other = found["ada", None]
+    assert (other.failure_id, other.type, other.sample) == (OTHER, "sum", None)
     assert len(await listed(engine, OTHER, owner="ada")) == 2
     clock.advance(HOUR)
     await fail(driver, clock, raised("c"), owner="ada")
@@ -286,7 +286,7 @@ async def test_counts_survive_the_end_of_the_process(
 def tasks_by_group(tasks: Sequence[tuple[UUID, str]]) -> dict[str, set[UUID]]:
     found: dict[str, set[UUID]] = {}
     for task_id, message in tasks:
-        found.setdefault(fingerprint("sum", raised(message).problem).failure_id, set()).add(task_id)
+        found.setdefault(fingerprint("", "sum", raised(message).problem).failure_id, set()).add(task_id)
     return found
 
 
@@ -304,7 +304,7 @@ async def test_lists_by_group_equal_the_failed_tasks_after_any_history(
             outcome = random.choice((raised("one"), raised("two"), raised("3"), Succeeded(b"1")))
             await driver.finish(claim, outcome)
             if isinstance(outcome, Failed):
-                failure_id = fingerprint("sum", outcome.problem).failure_id
+                failure_id = fingerprint("", "sum", outcome.problem).failure_id
                 happened[failure_id] = happened.get(failure_id, 0) + 1
         clock.advance(SECOND)
     assert {group.failure_id: group.count for group in await groups(engine, clock)} == happened

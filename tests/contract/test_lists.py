@@ -6,12 +6,13 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from msgspec import structs
+from msgspec import Raw, structs
 
 from tasker.engines.protocol import Engine
 from tasker.engines.shared.cursors import to_cursor
 from tasker.errors import Invalid
 from tasker.model import Draft, PartitionStats, Status, TaskFilter
+from tasker.model.tasks import PREVIEW_BYTES
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -274,13 +275,22 @@ async def test_an_owners_tasks(engine: Engine, clock: ManualClock) -> None:
     assert await listed(engine, TaskFilter(owner="nobody")) == []
 
 
-async def test_a_page_of_large_tasks_ends_early(driver: Driver) -> None:
-    params = b'["%b"]' % (b"x" * 1_000_000)
-    ids = [await driver.submit(make_draft(driver.clock.now(), params=params)) for _ in range(20)]
-    seen, cursor, pages = [], None, 0
-    while pages == 0 or cursor is not None:
-        page = await driver.engine.find_many(TaskFilter(), limit=500, cursor=cursor)
-        assert 0 < len(page.items) <= 10
-        seen += [task.task_id for task in page.items]
-        cursor, pages = page.next_cursor, pages + 1
-    assert seen == ids[::-1]
+@pytest.mark.parametrize("size", [PREVIEW_BYTES - 1, PREVIEW_BYTES, PREVIEW_BYTES + 1, 5000, 1_000_000])
+async def test_a_list_has_what_long_params_and_results_begin_with(driver: Driver, size: int) -> None:
+    text = b'"%b"' % (b"x" * (size - 2))
+    task_id = await driver.submit(make_draft(driver.clock.now(), params=text))
+    await driver.finish(await driver.claim_one(), Succeeded(text))
+    [task] = (await driver.engine.find_many(EVERYTHING, limit=5)).items
+    whole = await driver.get(task_id)
+    if size <= PREVIEW_BYTES:
+        assert task == whole
+        return
+    begin = text[:PREVIEW_BYTES].decode()
+    assert task == structs.replace(whole, params=Raw(b"null"), result=None, params_preview=begin, result_preview=begin)
+
+
+async def test_a_preview_ends_before_a_character_that_is_cut_off(driver: Driver) -> None:
+    text = '"' + "é" * PREVIEW_BYTES + '"'
+    await driver.submit(make_draft(driver.clock.now(), params=text.encode()))
+    [task] = (await driver.engine.find_many(EVERYTHING, limit=5)).items
+    assert task.params_preview == '"' + "é" * ((PREVIEW_BYTES - 1) // 2)

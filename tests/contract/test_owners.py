@@ -22,10 +22,12 @@ from tasker.engines import protocol as protocols
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
 from tasker.model import Claim, Draft, Extra, Receipt, Report, Status, TaskFilter
+from tasker.model.failures import FailureFilter
 from tasker.model.queues import QueueChange
 from tasker.model.stats import WINDOWS, StatsFilter
-from tasker.rules.lifecycle import Succeeded
-from tasker.testing import Driver, ManualClock, make_draft
+from tasker.rules.failures import fingerprint
+from tasker.rules.lifecycle import Failed, Succeeded, problem
+from tasker.testing import START, Driver, ManualClock, make_draft
 from tasker.webhooks.matching import find_deliveries
 
 MINUTE = timedelta(minutes=1)
@@ -82,11 +84,11 @@ NO_OWNER = "about nothing that belongs to anybody"
 BLIND = {
     **dict.fromkeys(("engine.close", "engine.check", "engine.watch", "peers.follow_clock", "lead.hold",
                      "lead.give_up"), NO_OWNER),
-    **dict.fromkeys(("engine.find_attempts", "engine.find_events", "engine.cancel", "engine.retry", "engine.delete",
-                     "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft", "bulk.create",
-                     "bulk.find", "bulk.find_tasks", "bulk.step", "bulk.release", "bulk.stop",
-                     "schedules.delete", "webhooks.change", "webhooks.delete", "webhooks.find_deliveries",
-                     "webhooks.redeliver", "queues.find_run_time"), BY_ID),
+    **dict.fromkeys(("engine.find_attempts", "engine.find_events", "engine.find_log", "engine.cancel", "engine.retry",
+                     "engine.delete", "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft",
+                     "bulk.create", "bulk.find", "bulk.find_tasks", "bulk.step", "bulk.release", "bulk.stop",
+                     "schedules.delete", "webhooks.change", "webhooks.delete",
+                     "webhooks.find_deliveries", "webhooks.redeliver", "queues.find_run_time"), BY_ID),
     **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete"), LEASE),
     **dict.fromkeys(("engine.find_expired", "engine.fail_overdue", "engine.prune", "engine.sweep", "secrets.find_ended",
                      "stats.fold", "stats.prune",
@@ -144,6 +146,28 @@ async def _(walls: Walls) -> None:
     """The engine returns the owner; the service filters by it."""
     theirs = await walls.submit("eve")
     assert (await walls.driver.get(theirs.task_id)).owner == "eve"
+
+
+@case("engine.count")
+async def _(walls: Walls) -> None:
+    await walls.submit("ada", tags=("t",))
+    for more in ({}, {"tag": "t"}, {"queues": ("q", "r")}, {"types": ("sum", "no")}, {"text": "4"}):
+        assert await walls.engine.count(TaskFilter(owner="ada", **more)) == (1, True)  # type: ignore[arg-type]
+
+
+@case("failures.find_many")
+async def _(walls: Walls) -> None:
+    error = problem("task-failed", "no")
+    for owner in ("eve", "ada"):
+        await walls.submit(owner, type="bad")
+        [claim] = await walls.driver.claim(types=["bad"])
+        assert await walls.driver.finish(claim, Failed(error))
+    [group] = (await walls.engine.failures.find_many(FailureFilter(since=START, owner="ada"), limit=9)).items
+    assert (group.owner, group.count, group.sample is None) == ("ada", 1, False)
+    of_eve = fingerprint("eve", "bad", error).failure_id
+    assert (await walls.engine.find_many(TaskFilter(owner="ada", error=of_eve), limit=9)).items == []
+    other = FailureFilter(since=START, owner="ada", failure_id=of_eve)
+    assert (await walls.engine.failures.find_many(other, limit=9)).items == []
 
 
 @case("engine.find_many")

@@ -62,7 +62,7 @@ def statuses(client: Client) -> Counter[str]:
 
 
 def test_an_action_that_is_cut_off_goes_on_and_ends_exact(tmp_path: Path) -> None:
-    number = 3000
+    number = 2000
     with run_server(tmp_path) as server, Client(server) as client:
         fill(client, number)
         server.kill()
@@ -83,7 +83,7 @@ def test_an_action_that_is_cut_off_goes_on_and_ends_exact(tmp_path: Path) -> Non
 
 
 def test_another_process_goes_on_with_the_action_of_a_killed_one(tmp_path: Path, cluster: Cluster) -> None:
-    number = 600
+    number = 400
     fleet = Fleet(tmp_path, cluster)
     with fleet.api() as other, Client(other) as client:
         fill(client, number)

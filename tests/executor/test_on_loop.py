@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import sys
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from datetime import timedelta
 from typing import Any
@@ -12,6 +14,7 @@ from structlog.testing import capture_logs
 
 from tasker import Context, Fail, Retry, Snooze
 from tasker.logs.attempt import add_attempt
+from tasker.logs.redaction import RedactingStream
 from tasker.rules.lifecycle import Cancelled, Failed, Interrupted, Released, Snoozed, Succeeded, TimedOut
 from tests.executor.rig import LIMIT, Rig, Signal, open_rig
 
@@ -47,6 +50,30 @@ class Stubborn:
             return "late"
 
         return stubborn
+
+
+async def test_what_is_printed_on_a_shared_loop_is_of_the_attempt_that_prints(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what its tasks and the threads of to_thread() print, and a last line without an end."""
+    monkeypatch.setattr(sys, "stdout", RedactingStream(io.StringIO(), "stdout"))
+    monkeypatch.setattr(sys, "stderr", RedactingStream(io.StringIO(), "stderr"))
+    turns = [Signal(), Signal()]
+
+    async def chatty(place: int) -> None:
+        print("first of", place)
+        turns[place].set()
+        await turns[1 - place].wait()
+        await asyncio.create_task(asyncio.to_thread(print, "from a thread of", place))
+        print("half of", place, end="", file=sys.stderr)
+
+    rig.registry.add(chatty)
+    both = [rig.start("chatty", place) for place in (0, 1)]
+    for place, running in enumerate(both):
+        assert await running.outcome() == Succeeded(b"null")
+        assert running.recorder.printed_lines == [
+            ("stdout", f"first of {place}"), ("stdout", f"from a thread of {place}"), ("stderr", f"half of {place}"),
+        ]  # fmt: skip
 
 
 async def test_returns_the_result_as_json_text(rig: Rig) -> None:

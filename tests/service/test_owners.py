@@ -52,7 +52,7 @@ async def alices(service: Service, driver: Driver, clock: ManualClock) -> Alices
     pending = await service.submissions.submit(ALICE, UNIQUE)
     schedule = await service.schedules.create(ALICE, HOURLY)
     webhook = await service.webhooks.create(ALICE, {"url": "https://example.com/", "events": ("created",)})
-    bulk = await service.bulk.start(ALICE, "retry", Selection(TaskFilter(type="none")))
+    bulk = await service.bulk.start(ALICE, "retry", Selection(TaskFilter(types=("none",))))
     return Alices(service, type_, failed, pending.task.task_id, schedule.schedule_id, webhook.webhook_id, bulk.bulk_id)
 
 
@@ -60,6 +60,7 @@ Ask = Callable[[Service, Alices], Awaitable[Any]]
 MISSING: dict[str, Ask] = {
     "tasks.get": lambda s, a: s.tasks.get(BOB, a.failed),
     "tasks.check_owner": lambda s, a: s.tasks.check_owner(BOB, a.failed),
+    "tasks.log": lambda s, a: s.tasks.log(BOB, a.failed),
     "tasks.attempts": lambda s, a: s.tasks.attempts(BOB, a.failed),
     "tasks.cancel": lambda s, a: s.tasks.cancel(BOB, a.pending),
     "tasks.retry": lambda s, a: s.tasks.retry(BOB, a.failed),
@@ -102,6 +103,21 @@ async def _find_tasks(s: Service, a: Alices) -> None:
     for where in (TaskFilter(), TaskFilter(owner="alice"), TaskFilter(tag="t"), TaskFilter(types=("add",))):
         page = await s.tasks.find_many(BOB, where, limit=1)
         assert (page.items, page.next_cursor) == ([], None)
+
+
+async def _count_tasks(s: Service, a: Alices) -> None:
+    for where in (TaskFilter(), TaskFilter(owner="alice"), TaskFilter(types=("add", "no"))):
+        assert await s.tasks.count(BOB, where) == (0, True)
+
+
+async def _failures(s: Service, a: Alices) -> None:
+    """Nor is her group found by its id, or by her task."""
+    [hers] = (await s.failures.find_many(ALICE, limit=9)).items
+    for more in ({}, {"owner": "alice"}, {"failure_id": hers.failure_id}):
+        page = await s.failures.find_many(BOB, limit=1, **more)  # type: ignore[arg-type]
+        assert (page.items, page.next_cursor) == ([], None)
+    page_of_tasks = await s.tasks.find_many(BOB, TaskFilter(error=hers.failure_id), limit=1)
+    assert page_of_tasks.items == []
 
 
 async def _submit(s: Service, a: Alices) -> None:
@@ -240,6 +256,8 @@ async def _shows_load(s: Service, a: Alices) -> None:
 OTHERS: dict[str, Ask] = {
     "tasks.find": _find,
     "tasks.find_many": _find_tasks,
+    "tasks.count": _count_tasks,
+    "failures.find_many": _failures,
     "submissions.submit": _submit,
     "submissions.validate": _validate,
     "submissions.submit_many": _submit_many,

@@ -52,24 +52,25 @@ def failed(message: str, class_: str = "ValueError") -> TaskProblem:
 
 
 def test_a_fingerprint_tells_types_exceptions_problems_and_messages_apart() -> None:
-    one = fingerprint("sum", failed("no 1"))
-    assert one == fingerprint("sum", failed("no 22"))
+    one = fingerprint("", "sum", failed("no 1"))
+    assert one == fingerprint("", "sum", failed("no 22"))
     others = [
-        fingerprint("gpt", failed("no 1")),
-        fingerprint("sum", failed("no 1", "KeyError")),
-        fingerprint("sum", failed("yes 1")),
-        fingerprint("sum", structs.replace(failed("no 1"), type="/problems/other")),
-        fingerprint("sum", problem("task-failed", "no 1")),
-        fingerprint("sum", problem("timed-out", "no 1")),
+        fingerprint("ada", "sum", failed("no 1")),
+        fingerprint("", "gpt", failed("no 1")),
+        fingerprint("", "sum", failed("no 1", "KeyError")),
+        fingerprint("", "sum", failed("yes 1")),
+        fingerprint("", "sum", structs.replace(failed("no 1"), type="/problems/other")),
+        fingerprint("", "sum", problem("task-failed", "no 1")),
+        fingerprint("", "sum", problem("timed-out", "no 1")),
     ]
     assert len({one.failure_id, *(other.failure_id for other in others)}) == 1 + len(others)
 
 
 def test_a_fingerprint_is_the_same_in_every_version() -> None:
-    assert fingerprint("sum", failed("no key 'a' in 12 rows")) == (
-        "c90a2a95408ca55d", "/problems/task-failed", "ValueError", "no key … in # rows",
+    assert fingerprint("", "sum", failed("no key 'a' in 12 rows")) == (
+        "c41912931600490d", "/problems/task-failed", "ValueError", "no key … in # rows",
     )  # fmt: skip
 
 
 def test_lone_surrogates_have_a_fingerprint() -> None:
-    assert fingerprint("sum", failed("\ud800")).failure_id == fingerprint("sum", failed("\ud800")).failure_id
+    assert fingerprint("", "sum", failed("\ud800")).failure_id == fingerprint("", "sum", failed("\ud800")).failure_id

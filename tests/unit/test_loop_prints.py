@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextvars
 import io
+from functools import partial
+from uuid import uuid4
 
 from tasker.executor.loop_prints import MAX_LINE, MAX_LINES, LoopPrints
-from tasker.logs.attempt import PRINTED
+from tasker.logs.attempt import ATTEMPT, LoggedAttempt
 from tasker.logs.redaction import RedactingStream
 
 Line = tuple[str, str]
@@ -50,6 +52,10 @@ def test_half_characters_are_escaped() -> None:
     assert lines == [("stderr", "\\ud800")]
 
 
+def _add(lines: list[Line], stream: str, text: str) -> None:
+    lines.append((stream, text))
+
+
 def test_the_services_streams_tell_who_has_printed() -> None:
     """What is printed goes to the service's own stream as before; other code's prints go nowhere else."""
     service = io.StringIO()
@@ -57,7 +63,8 @@ def test_the_services_streams_tell_who_has_printed() -> None:
     first, second = contextvars.copy_context(), contextvars.copy_context()
     told: dict[str, list[Line]] = {"first": [], "second": []}
     for name, context in (("first", first), ("second", second)):
-        context.run(PRINTED.set, lambda *line, name=name: told[name].append(line))
+        take = partial(_add, told[name])
+        context.run(ATTEMPT.set, LoggedAttempt(uuid4(), 1, name, take))
     print("nobody's", file=stream)
     first.run(print, "one", file=stream)
     second.run(print, "two", file=stream)

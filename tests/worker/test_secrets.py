@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -97,9 +98,10 @@ LEVELS = {"stdout": "info", "stderr": "warning"}
 
 def logged(server: Server, task_id: str) -> list[dict[str, Any]]:
     """Return the records of a task's log."""
-    events = httpx2.get(f"{server.url}/task/{task_id}/events").json()["items"]
-    names = ("message", "level", "fields")
-    return [{name: event[name] for name in names} for event in events if event["type"] == "log"]
+    lines = httpx2.get(f"{server.url}/task/{task_id}/events").text.splitlines()
+    logged = [data for event, data in pairwise(lines) if event == "event: log"]
+    records = [json.loads(data.removeprefix("data: ")) for data in logged]
+    return [{name: record[name] for name in ("message", "level", "fields")} for record in records]
 
 
 def variants() -> list[str]:

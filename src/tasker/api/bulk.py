@@ -8,6 +8,7 @@ import msgspec
 from msgspec import structs
 
 from tasker.api.calls import Call
+from tasker.api.filters import query_of
 from tasker.api.operation import Answer, get, ok, post
 from tasker.api.pages import list_query, page_parameters, show_page
 from tasker.api.replies import Reply, encode, json_reply
@@ -118,7 +119,7 @@ def _reply(caller: Caller, bulk: BulkAction, status: int) -> Reply:
 
 
 def _view(bulk: BulkAction) -> wire.Bulk:
-    return show(wire.Bulk, bulk, filter=msgspec.json.decode(bulk.selects), links=_links(bulk))
+    return show(wire.Bulk, bulk, filter=query_of(msgspec.json.decode(bulk.selects)), links=_links(bulk))
 
 
 def _links(bulk: BulkAction) -> dict[str, str]:

@@ -25,7 +25,7 @@ MAX_WAIT = 60
 """The most seconds that one request may wait for a task."""
 _MAX_PARAMETERS = 200
 MAX_VALUES = 50
-"""Limit of the different values of one parameter."""
+"""Limit of the texts that a parameter gives."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _WAIT = re.compile(rb'(?:^|[,;\s])wait\s*=\s*"?([^,;"\s]*)', re.IGNORECASE)
 _VALIDATE = re.compile(rb'(?:^|[,;\s])handling\s*=\s*"?validate"?\s*(?:[,;]|$)', re.IGNORECASE)
@@ -38,7 +38,8 @@ _T = TypeVar("_T")
 class Parameter(NamedTuple):
     """A query parameter: `read` parses its text, or raises ValueError with what was expected.
 
-    many: it may be repeated, or given once with commas; its value is a tuple, with each of them once.
+    many: it may be repeated, or given once with commas; its value is a tuple, with each of them once. most:
+    limit of these.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Parameter(NamedTuple):
     schema: dict[str, Any]
     read: Callable[[str], Any]
     many: bool = False
+    most: int | None = None
 
 
 class Call:
@@ -163,8 +165,8 @@ def _pairs(query_string: bytes) -> list[tuple[str, str]]:
 def _read_parameter(parameter: Parameter, texts: list[str]) -> Any:
     if parameter.many:
         parts = dict.fromkeys(part for text in texts for part in text.split(","))
-        if len(parts) > MAX_VALUES:
-            raise ValueError(f"expected at most {MAX_VALUES} values, got {len(parts)}")
+        if parameter.most is not None and len(parts) > parameter.most:
+            raise ValueError(f"expected at most {parameter.most} values, got {len(parts)}")
         return tuple(parameter.read(part) for part in parts)
     if len(texts) > 1:
         raise ValueError("expected once, got more")
@@ -201,7 +203,7 @@ def text_parameter(name: str, description: str) -> Parameter:
 def texts_parameter(name: str, description: str) -> Parameter:
     """Return a parameter of one or more texts of 1 to 100 characters."""
     schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
-    return Parameter(name, description, schema, text_of(100), many=True)
+    return Parameter(name, description, schema, text_of(100), many=True, most=MAX_VALUES)
 
 
 def choices_parameter(

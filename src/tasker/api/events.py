@@ -14,8 +14,7 @@ from tasker.api.accepts import choose
 from tasker.api.buffers import PIECE
 from tasker.api.calls import Call, Parameter, one_of, whole
 from tasker.api.operation import Answer, get, ok
-from tasker.api.pages import page_reply
-from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task, sees_tracebacks
+from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task, json_reply, sees_tracebacks
 from tasker.errors import Invalid
 from tasker.model import LOG_LEVELS, Event, Status, Task
 from tasker.model.keys import Caller
@@ -52,9 +51,9 @@ LOG_PARAMETERS = (
         one_of(*LOG_LEVELS),
     ),
     Parameter(
-        "cursor",
-        "`next_cursor` of the last answer, for the records before.",
-        {"type": "string"},
+        "before",
+        "Only records with a lower sequence: `before` of the last answer, for older ones.",
+        {"type": "integer", "minimum": 1},
         whole(1, _MAX_SEQUENCE),
     ),
 )
@@ -107,17 +106,15 @@ class EventOperations:
     @get(
         "/task/{task_id}/log",
         "Read the end of a task's log",
-        ok("The last records, oldest first.", wire.LogPage, ("Link",)),
+        ok("The last records, oldest first.", wire.LogPage),
         problems=("expired",),
         parameters=LOG_PARAMETERS,
     )
     async def read_log(self, call: Call) -> Reply:
         query = {"tail": DEFAULT_TAIL} | call.query()
         task_id, level = call.task_id(), query.get("level", LOG_LEVELS[0])
-        page = await self._tasks.log(call.caller, task_id, level=level, limit=query["tail"], before=query.get("cursor"))
-        cursor = None if page.before is None else str(page.before)
-        shown = wire.LogPage(items=[_log_entry(event) for event in page.events], next_cursor=cursor)
-        return page_reply(call, f"/task/{task_id}/log", shown)
+        page = await self._tasks.log(call.caller, task_id, level=level, limit=query["tail"], before=query.get("before"))
+        return json_reply(wire.LogPage(items=[_log_entry(event) for event in page.events], before=page.before))
 
     def stream(
         self, caller: Caller, task_id: UUID, media: str, *, after: int = 0, headers: tuple[Header, ...] = ()

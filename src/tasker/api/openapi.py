@@ -268,6 +268,7 @@ _PATH_PARTS: dict[str, tuple[str, Node]] = {
     "task_id": ("The id that the submission returned.", {"type": "string", "format": "uuid"}),
     "webhook_id": ("The id of the webhook.", {"type": "string", "format": "uuid"}),
     "delivery_id": ("The id of the delivery.", {"type": "string", "format": "uuid"}),
+    "bulk_id": ("The id of the bulk action.", {"type": "string", "format": "uuid"}),
     "schedule_id": ("The id of the schedule.", {"type": "string", "format": "uuid"}),
     "name": ("A name.", _STRING),
     "key_id": ("The id of a key: its middle part.", _STRING),

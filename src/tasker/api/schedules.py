@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from msgspec import UNSET, structs
 
-from tasker.api.calls import Call, Parameter, idempotency_key, text_parameter, whole
+from tasker.api.calls import Call, Parameter, idempotency_key, one_of, text_parameter, whole
 from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, patch, post
 from tasker.api.pages import list_query, page_parameters, show_page
 from tasker.api.receipts import as_told, show_task
@@ -14,7 +14,7 @@ from tasker.api.replies import JSON_HEADERS, Header, Reply, empty_reply, json_re
 from tasker.clock import Clock
 from tasker.errors import Invalid
 from tasker.model.keys import as_scopes
-from tasker.model.schedules import Schedule
+from tasker.model.schedules import KEEP_FIRINGS, Schedule
 from tasker.requests.schedules import ScheduleBody, SchedulePatch
 from tasker.rules.waiting import SOON
 from tasker.service import Service
@@ -23,6 +23,12 @@ from tasker.wire.shapes import show
 from tasker.wire.tasks import Task, TaskReceipt
 
 MAX_COUNT = 100
+_INCLUDE = Parameter(
+    "include",
+    f"`firings`: also what became of its last {KEEP_FIRINGS} ticks.",
+    {"type": "string", "enum": ["firings"]},
+    one_of("firings"),
+)
 _NAME = text_parameter("name", "Only the schedule of this name.")
 _COUNT = Parameter(
     "count",
@@ -75,12 +81,12 @@ class ScheduleOperations:
         page = await self._schedules.find_many(call.caller, **query)
         return show_page(call, "/schedule", wire.SchedulePage, page, _view)
 
-    @get("/schedule/{schedule_id}", "Read a schedule", ok("The schedule.", wire.Schedule))
+    @get("/schedule/{schedule_id}", "Read a schedule", ok("The schedule.", wire.Schedule), parameters=(_INCLUDE,))
     async def get_schedule(self, call: Call) -> Reply:
-        call.query()
+        query = call.query()
         schedule = await self._schedules.get(call.caller, call.id_of("schedule_id"))
         firings = [show(wire.PastTick, one) for one in reversed(schedule.firings)]
-        return json_reply(structs.replace(_view(schedule), firings=firings))
+        return json_reply(structs.replace(_view(schedule), firings=firings if "include" in query else UNSET))
 
     @patch(
         "/schedule/{schedule_id}",

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tasker.executor.attempt import Observer
 from tasker.executor.frames import PIECE
+from tasker.executor.loop_prints import LoopPrints
 from tasker.executor.reporter import ClosableReporter
 from tasker.executor.task_loop import Mailbox
 from tasker.model import Progress
@@ -78,13 +79,14 @@ class LoopReporter(ClosableReporter):
     the function's own loop. What does not fit then is dropped, and the task's log says how much.
     """
 
-    __slots__ = ("_back", "_dropped", "_in_flight", "_observer")
+    __slots__ = ("_back", "_dropped", "_in_flight", "_observer", "_prints")
 
     def __init__(self, observer: Observer, back: Home) -> None:
         super().__init__(observer)
         self._observer = observer
         self._back = back
         self._in_flight: InFlight | None = None
+        self._prints: LoopPrints | None = None
         self._dropped = 0
 
     def progress(self, progress: Progress) -> None:
@@ -98,9 +100,21 @@ class LoopReporter(ClosableReporter):
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
         self._post(_REPORT + len(message), super().log, level, message, fields)
 
-    def printed(self, stream: str, line: str) -> None:
-        """Take a printed line; there are few enough of them that none has to wait."""
-        self._back.post(self._printed, stream, line)
+    def printed(self, stream: str, text: str) -> None:
+        """Take a piece of what the function prints."""
+        (self._prints or self._begin_prints()).write(stream, text)
+
+    def end_prints(self) -> None:
+        """Take what was printed without an end of line."""
+        if self._prints is not None:
+            self._prints.end()
+
+    def _begin_prints(self) -> LoopPrints:
+        """Begin to make lines, at the first print: most attempts print nothing."""
+        with _first_report:
+            # The lines are few enough that none has to wait.
+            self._prints = self._prints or LoopPrints(lambda *line: self._back.post(self._printed, *line))
+            return self._prints
 
     def usage(self, usage: Mapping[str, Any]) -> None:
         self._back.post(super().usage, usage)

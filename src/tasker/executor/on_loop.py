@@ -15,10 +15,9 @@ import structlog
 from tasker.executor.attempt import Attempt, Observer, Stop
 from tasker.executor.attribution import CURRENT
 from tasker.executor.call import Call, raised
-from tasker.executor.loop_prints import LoopPrints
 from tasker.executor.loop_reporter import Home, LoopReporter, ServiceLoop
 from tasker.executor.loop_watch import TASK_NAME
-from tasker.logs.attempt import ATTEMPT, PRINTED, LoggedAttempt
+from tasker.logs.attempt import ATTEMPT, LoggedAttempt
 from tasker.logs.redaction import begin_redaction, end_redaction
 from tasker.model import Claim
 from tasker.rules.lifecycle import Failed, Interrupted, Outcome
@@ -57,11 +56,10 @@ class LoopAttempt(Attempt):
         self._reporter = LoopReporter(observer, back)
         context = Context(claim.task_id, claim.attempt, self._reporter, self._is_cancelled)
         variables = copy_context()
-        variables.run(ATTEMPT.set, LoggedAttempt(claim.task_id, claim.attempt, claim.type))
-        self._prints = LoopPrints(self._reporter.printed)
+        logged = LoggedAttempt(claim.task_id, claim.attempt, claim.type, self._reporter.printed)
+        variables.run(ATTEMPT.set, logged)
         if not isinstance(back, ServiceLoop):
             variables.run(CURRENT.set, self)
-            variables.run(PRINTED.set, self._prints.write)
         self._start: tuple[Call, ContextVars] | None = Call(task_type, claim.params, context, max_result), variables
         self._watch()
 
@@ -99,7 +97,7 @@ class LoopAttempt(Attempt):
 
     def _returned(self, task: asyncio.Task[Outcome]) -> None:
         self.function_task = None
-        self._prints.end()
+        self._reporter.end_prints()
         if self.claim.secrets is not None:
             end_redaction(self)
         self._back.post(self._function_ended, None if _was_cancelled(task) else task.result())

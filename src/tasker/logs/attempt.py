@@ -11,11 +11,15 @@ from structlog.typing import EventDict, WrappedLogger
 
 
 class LoggedAttempt(NamedTuple):
-    """What log lines say of an attempt. Not its claim: contexts may outlive it, and a claim has params and secrets."""
+    """What log lines say of an attempt. Not its claim: contexts may outlive it, and a claim has params and secrets.
+
+    printed: called with the stream, `stdout` or `stderr`, and the text that its code prints.
+    """
 
     task_id: UUID
     attempt: int
     type: str
+    printed: Callable[[str, str], None] | None = None
 
 
 ATTEMPT: ContextVar[LoggedAttempt] = ContextVar("tasker_logged_attempt")
@@ -23,9 +27,6 @@ ATTEMPT: ContextVar[LoggedAttempt] = ContextVar("tasker_logged_attempt")
 
 One variable for all: to bind each value with `structlog.contextvars` costs several times as much.
 """
-
-PRINTED: ContextVar[Callable[[str, str], None]] = ContextVar("tasker_printed")
-"""Called with the stream, `stdout` or `stderr`, and the text that code prints in this context; set as ATTEMPT is."""
 
 
 def add_attempt(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

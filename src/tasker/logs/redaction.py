@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO, cast
 
-from tasker.logs.attempt import PRINTED
+from tasker.logs.attempt import ATTEMPT
 
 Redact = Callable[[str], str]
 
@@ -54,8 +54,9 @@ class RedactingStream:
         self._stream.write(shown)
         if "\n" in text:  # usually not a terminal: the stream would buffer what a task prints
             self._stream.flush()
-        if (take := PRINTED.get(None)) is not None:
-            take(self._name, shown)
+        attempt = ATTEMPT.get(None)
+        if attempt is not None and attempt.printed is not None:
+            attempt.printed(self._name, shown)
         return len(text)
 
     def writelines(self, texts: Iterable[str]) -> None:

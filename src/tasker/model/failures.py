@@ -28,7 +28,7 @@ WINDOWS: dict[FailureWindow, timedelta] = {
 
 
 class Fingerprint(NamedTuple):
-    """What the failures of a group have in common. failure_id: a digest of the type and the rest.
+    """What the failures of a group have in common. failure_id: a digest of owner, type and the rest.
 
     problem: the type of the problem. exception: the qualified name of the exception, "" without one. message: without
     numbers, hex and quoted parts.
@@ -41,7 +41,7 @@ class Fingerprint(NamedTuple):
 
 
 class FailureSample(Struct, frozen=True, kw_only=True):
-    """The latest failed task of a group. detail: of its error, cut off where it is long."""
+    """The newest failed task of a group. detail: of its error, cut off where it is long."""
 
     task_id: UUID
     detail: str
@@ -51,7 +51,7 @@ class FailureGroup(Struct, frozen=True, kw_only=True):
     """A group of failures of one owner ("" for none) and type.
 
     count: failures in the window, also of tasks that were retried or erased since. first_at: the first one that is
-    known. sample: None if that task is erased or runs again.
+    known. message, sample: None once no task of the group is left: they are read off a task, and erased with it.
     """
 
     failure_id: str
@@ -59,7 +59,7 @@ class FailureGroup(Struct, frozen=True, kw_only=True):
     type: str
     problem: str
     exception: str
-    message: str
+    message: str | None
     count: int
     first_at: datetime
     last_at: datetime

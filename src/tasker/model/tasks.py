@@ -184,8 +184,8 @@ class TaskFilter(Struct, frozen=True, kw_only=True):
     """Which tasks a list shows; every given field must match, and of several values one.
 
     schedule_id: the schedule that submitted them. ended_before: they were also submitted before that. text: occurs in
-    the params or the error; see `looks.TEXT_BYTES`. error: the id of their failure group.
-    bulk: the bulk action that cancelled or retried them.
+    the params or the error; see `looks.TEXT_BYTES`. error: the id of their failure group. bulk: the bulk
+    action that cancelled or retried them.
     """
 
     status: tuple[Status, ...] = ()

@@ -34,6 +34,7 @@ class BulkFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     q: Annotated[str, Meta(min_length=1, max_length=200, description="A text in the params or the error.")] | None = (
         None
     )
+    bulk: Annotated[UUID, Meta(description="The bulk action that cancelled or retried them.")] | None = None
     owner: Annotated[Text, Meta(description="Other owners' tasks need an admin's key.")] | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Which failures belong together: a fingerprint of the task type, the exception and the message."""
+"""Which failures belong together: a fingerprint of the owner, the task type, the exception and the message."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NUMBER = re.compile(
 _BLANKS = re.compile(r"\s+")
 
 
-def fingerprint(type_: str, error: TaskProblem) -> Fingerprint:
-    """Return the fingerprint of a failure. It is stored: a change of it begins new groups."""
+def fingerprint(owner: str, type_: str, error: TaskProblem) -> Fingerprint:
+    """Return the fingerprint of a failure. Its id is stored: a change of it begins new groups."""
     exception = "" if error.exception is None else error.exception.class_
     said = error.detail if error.exception is None else error.exception.message
     message = common_part(said)
-    digest = blake2b("\0".join((type_, error.type, exception, message)).encode(errors="replace"), digest_size=8)
+    digest = blake2b("\0".join((owner, type_, error.type, exception, message)).encode(errors="replace"), digest_size=8)
     return Fingerprint(digest.hexdigest(), error.type, exception, message)
 
 

@@ -57,7 +57,7 @@ class FailureService:
             return None
         where = FailureFilter(
             since=self._clock.now() - KEEP_FAILURES_FOR,
-            failure_id=fingerprint(task.type, task.error).failure_id,
+            failure_id=fingerprint(task.owner or "", task.type, task.error).failure_id,
             types=(task.type,),
             owner=task.owner or "",
         )

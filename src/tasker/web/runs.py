@@ -15,20 +15,18 @@ from tasker.model import Task
 from tasker.rules.secrets import MASK
 from tasker.tasktypes.schema import make_example
 from tasker.tasktypes.tasktype import TaskType
-from tasker.web.forms.exact import ABSENT, Absent, Broken, Given, Value, exact, find_broken, parse, write
+from tasker.web.forms.exact import ABSENT, MAX_TEXT, Absent, Broken, Given, Value, exact, find_broken, parse, write
 from tasker.web.forms.fields import Field, blank, fill, place_faults
 from tasker.web.forms.posted import read
 from tasker.web.forms.shapes import Kind, Shape, shape_of
 from tasker.web.options import ROOT, options_of, shape_of_options
 from tasker.web.page import Form
 
-MOST = 256 * 1024
-"""Characters of JSON that a page shows to be edited."""
 View = Literal["form", "json"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Filled:
     """What a run form holds. source: what it was filled with, in words. origin: the task that is run again."""
 
     params: Value
@@ -71,29 +69,29 @@ class RunForm:
         self.has_own_example = task_type.example is not None and not _is_made(task_type)
         """Whether the type has an example that its author gave: one made from the schema is no good input."""
 
-    def empty(self) -> Draft:
+    def empty(self) -> Filled:
         """Return the form with nothing but what must be there."""
-        return Draft(params=_value(blank(self._params)), options={}, source="Defaults")
+        return Filled(params=_value(blank(self._params)), options={}, source="Defaults")
 
-    def example(self) -> Draft:
+    def example(self) -> Filled:
         """Return the form with the example of the type, or empty if it has none."""
         if self._type.example is None:
             return self.empty()
         given = self._by_name(exact(self._type.example))
-        return Draft(params=_value(_without_defaults(self._params, given)), options={}, source="Example")
+        return Filled(params=_value(_without_defaults(self._params, given)), options={}, source="Example")
 
-    def of_task(self, task: Task, *, again: bool) -> Draft:
+    def of_task(self, task: Task, *, again: bool) -> Filled:
         """Return the form with the params of a task. again: also with its options, as a replay of it."""
         text = bytes(task.params).decode()
         source = f"Task {str(task.task_id)[-12:]}" if again else "Last run"
         origin = task.task_id if again else None
         options: Value = options_of(task) if again else {}
-        if len(text) > MOST:
+        if len(text) > MAX_TEXT:
             return replace(self.empty(), source=f"{source}: its params are too large to be edited here")
         params = _value(_without_secrets(self._params, self._by_name(parse(text))))
-        return Draft(params=params, options=options, source=source, origin=origin)
+        return Filled(params=params, options=options, source=source, origin=origin)
 
-    def read(self, form: Form, *, remove: str | None = None) -> Draft:
+    def read(self, form: Form, *, remove: str | None = None) -> Filled:
         """Return what was posted. remove: the name of a row that is left out."""
         view: View = "json" if form.get("view") == "json" else "form"
         if view == "json":
@@ -101,14 +99,14 @@ class RunForm:
             params = self._by_name(parse(text)) if text.strip() else {}
         else:
             params = _value(read(self._params, form.pairs, remove=remove))
-        return Draft(
+        return Filled(
             params=params,
             options=_value(read(self._options, form.pairs, remove=remove, root=ROOT)),
             view=view,
             origin=_task_id(form.get("origin")),
         )
 
-    def show(self, draft: Draft, faults: Iterable[Fault] = (), *, add: str | None = None) -> Shown:
+    def show(self, draft: Filled, faults: Iterable[Fault] = (), *, add: str | None = None) -> Shown:
         """Return the form to be rendered. faults: with pointers into the body of POST /task. add: see `fill`."""
         params = fill(self._params, draft.params, add=add)
         options = fill(self._options, draft.options, add=add, root=ROOT)
@@ -124,12 +122,12 @@ class RunForm:
             faults=tuple(placed),
         )
 
-    def broken(self, draft: Draft) -> list[Fault]:
+    def broken(self, draft: Filled) -> list[Fault]:
         """Return the faults of what is no JSON, with pointers into the body of POST /task."""
         found = [Fault(f"/params{pointer}", detail) for pointer, detail in find_broken(draft.params)]
         return found + [Fault(pointer, detail) for pointer, detail in find_broken(draft.options)]
 
-    def body(self, draft: Draft) -> bytes:
+    def body(self, draft: Filled) -> bytes:
         """Return the body of POST /task, or of a replay. Nothing in the draft may be broken."""
         members: dict[str, Value] = {} if draft.origin else {"type": self._type.name}
         members["params"] = draft.params
@@ -137,14 +135,14 @@ class RunForm:
             members |= draft.options
         return write(members).encode("utf-8", "surrogatepass")
 
-    def public(self, draft: Draft) -> tuple[Value, dict[str, Value]]:
+    def public(self, draft: Filled) -> tuple[Value, dict[str, Value]]:
         """Return the params and the options that may be shown: without secrets, and without what is broken."""
         options = draft.options if isinstance(draft.options, dict) else {}
         shown = {name: value for name, value in options.items() if name != "webhook" and not any(find_broken(value))}
         params = _value(_without_secrets(self._params, draft.params))
         return {} if any(find_broken(params)) else params, shown
 
-    def turned(self, draft: Draft, *, to_json: bool) -> tuple[Draft, list[Fault]]:
+    def turned(self, draft: Filled, *, to_json: bool) -> tuple[Filled, list[Fault]]:
         """Return a draft in the other view, and faults; JSON that cannot be read stays JSON."""
         faults = [fault for fault in self.broken(draft) if fault.pointer == "/params"]
         if draft.view == "json" and not to_json and isinstance(draft.params, Broken):

@@ -25,7 +25,7 @@ from tasker.web.frame import Frame
 from tasker.web.page import Visit, act, show
 from tasker.web.queries import WINDOW_NAMES
 from tasker.web.rows import row_of
-from tasker.web.runs import Draft, RunForm, run_form
+from tasker.web.runs import Filled, RunForm, run_form
 from tasker.web.same import Request, Same, same_as
 from tasker.web.type_figures import figures_of, histogram_of, row_of_figures
 
@@ -126,7 +126,7 @@ class TypePages:
         visit: Visit,
         task_type: TaskType,
         form: RunForm,
-        draft: Draft,
+        draft: Filled,
         faults: Any,
         error: RequestError | None = None,
     ) -> Reply:
@@ -140,7 +140,7 @@ class TypePages:
         registry = self._service.registry
         return registry.get(type_in_path(visit.call, registry))
 
-    async def _filled(self, visit: Visit, task_type: TaskType, form: RunForm) -> Draft:
+    async def _filled(self, visit: Visit, task_type: TaskType, form: RunForm) -> Filled:
         """Return what the form is filled with. Raises NotFound, Expired."""
         origin: UUID | None = visit.query.get("from")
         if origin is not None and visit.caller.may("read"):
@@ -165,7 +165,7 @@ class TypePages:
         visit: Visit,
         task_type: TaskType,
         form: RunForm,
-        draft: Draft,
+        draft: Filled,
         *,
         faults: Any = (),
         add: str | None = None,
@@ -203,7 +203,7 @@ class TypePages:
             return None
         return (await self._service.stats.find(visit.caller, window=window, type=task_type.name)).whole
 
-    def _same(self, visit: Visit, task_type: TaskType, form: RunForm, draft: Draft) -> list[Same]:
+    def _same(self, visit: Visit, task_type: TaskType, form: RunForm, draft: Filled) -> list[Same]:
         """Return the form as commands, for a service at the address that the browser knows."""
         params, options = form.public(draft)
         host = visit.call.head.headers.get(b"host", b"localhost").decode("latin-1")

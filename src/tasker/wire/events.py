@@ -54,10 +54,10 @@ class LogEntry(Struct, frozen=True, kw_only=True):
 
 
 class LogPage(Struct, frozen=True, kw_only=True):
-    """A part of a task's log, oldest first. `next_cursor` leads to what comes before; it is null at the begin."""
+    """A part of a task's log, oldest first. `before`: for the part before it; null at the begin of the log."""
 
     items: list[LogEntry]
-    next_cursor: Always[str | None] = None
+    before: Always[int | None] = None
 
 
 class Reset(Struct, frozen=True, kw_only=True, tag="reset", tag_field="type"):

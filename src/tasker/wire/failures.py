@@ -10,7 +10,7 @@ from tasker.wire.shapes import Always, Moment, Sometimes
 
 
 class FailureSample(Struct, frozen=True, kw_only=True):
-    """The latest task that failed so, and the detail of its error, up to 400 characters."""
+    """The newest task that failed so, and the detail of its error, up to 400 characters."""
 
     task_id: UUID
     detail: str
@@ -21,15 +21,15 @@ class FailureGroup(Struct, frozen=True, kw_only=True):
 
     `failure_id`: for `GET /task?error=`; `other` for the failures that got no group of their own. `problem`: the type
     of the error. `message`: without numbers, hex and quoted parts. `count`: failures in the window, also of tasks that
-    were retried or erased since. `first_at`: the first one that is known. `sample`: null if that task is erased or runs
-    again. `owner` is null for tasks that were submitted without a key.
+    were retried or erased since. `first_at`: the first one that is known. `message` and `sample` are null once no task
+    of the group is left. `owner` is null for tasks that were submitted without a key.
     """
 
     failure_id: str
     type: str
     problem: str
     exception: Always[str | None] = None
-    message: str
+    message: Always[str | None] = None
     count: int
     first_at: Moment
     last_at: Moment

@@ -43,7 +43,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
 
     next_fire_at: its next tick, null while it is paused and after its last one. last_fired_at: the latest tick that
     submitted a task, `last_task_id` (or that of a trigger since). last_skip: the latest tick that did not. firings: the
-    last 20 ticks, newest first; only when it is read by itself. scopes: what it may do: the scopes of the key that made
+    last 20 ticks, newest first; only with `?include=firings`. scopes: what it may do: the scopes of the key that made
     it or last set `task` or `overlap`.
 
     A key without the scope `read` gets a ScheduleReceipt instead.

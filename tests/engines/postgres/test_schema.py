@@ -143,7 +143,11 @@ async def test_tasks_of_an_older_version_are_found_by_time_tag_and_queue(url: st
     assert await migrate(url) == steps
     async with open_postgres(url) as engine:
         last = [ids[-1]]
-        for where in ({"tag": "t"}, {"queue": "q"}, {"created_before": datetime(2025, 12, 31, 23, 35, 1, tzinfo=UTC)}):
+        for where in (
+            {"tag": "t"},
+            {"queues": ("q",)},
+            {"created_before": datetime(2025, 12, 31, 23, 35, 1, tzinfo=UTC)},
+        ):
             page = await engine.find_many(TaskFilter(**where), limit=1)
             assert [task.task_id for task in page.items] == last, where
 

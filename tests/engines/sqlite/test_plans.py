@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import apsw
 import pytest
@@ -21,7 +22,8 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import connect
 from tasker.engines.sqlite.stores import queues
 from tasker.engines.sqlite.stores.stats import count_open
-from tasker.model import Status, TaskFilter
+from tasker.model import Extra, Status, TaskFilter
+from tasker.rules.failures import fingerprint
 from tasker.rules.lifecycle import Cancelled, Failed, Succeeded, problem
 from tasker.testing import START, Driver, ManualClock, make_draft
 
@@ -48,7 +50,8 @@ async def path(tmp_path: Path) -> Path:
         driver = Driver(engine, clock)
         for outcome in (Succeeded(b"6"), Failed(problem("task-failed", "no")), Cancelled()):
             for number in range(20):
-                await driver.submit(make_draft(clock.now(), tags=("rare",) if number % 10 == 0 else ()))
+                extra = Extra(schedule_id=UUID(int=1)) if number % 10 == 0 else None
+                await driver.submit(make_draft(clock.now(), tags=("rare",) if extra else (), extra=extra))
                 await driver.finish(await driver.claim_one(), outcome)
         await engine.submit([make_draft(clock.now()) for _ in range(40)])
         await driver.claim(20)
@@ -163,6 +166,10 @@ async def test_a_claim_costs_the_same_with_a_long_history(path: Path) -> None:
         pytest.param(TaskFilter(status=(Status.FAILED, Status.CANCELLED)), id="failed or cancelled"),
         pytest.param(TaskFilter(types=("sum",)), id="type"),
         pytest.param(TaskFilter(types=("sum",), status=(Status.FAILED,)), id="type and status"),
+        pytest.param(TaskFilter(types=("sum", "no")), id="types"),
+        pytest.param(TaskFilter(queues=("no", "nor")), id="queues"),
+        pytest.param(TaskFilter(schedule_id=UUID(int=1)), id="schedule"),
+        pytest.param(TaskFilter(error=fingerprint("", "sum", problem("task-failed", "no")).failure_id), id="error"),
         pytest.param(TaskFilter(tag="rare"), id="tag"),
         pytest.param(TaskFilter(tag="rare", status=(Status.FAILED,)), id="tag and status"),
         pytest.param(TaskFilter(owner="alice"), id="owner"),

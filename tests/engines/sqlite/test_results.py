@@ -13,6 +13,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from msgspec import structs
 from tests.contract.bulk import act
 
 from tasker.archive import files as archive
@@ -20,6 +21,7 @@ from tasker.engines.sqlite import SqliteEngine, open_sqlite
 from tasker.engines.sqlite.storage import connect
 from tasker.errors import Unavailable
 from tasker.model import Claim, Status, TaskFilter
+from tasker.model.tasks import PREVIEW_BYTES
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -65,7 +67,8 @@ async def test_a_large_result_has_a_file_and_is_read_like_any_other(driver: Driv
     task = await driver.get(claim.task_id)
     assert task.result is not None
     assert bytes(task.result) == LARGE
-    assert (await driver.engine.find_many(TaskFilter(), limit=5)).items == [task]
+    shown = structs.replace(task, result=None, result_preview=LARGE[:PREVIEW_BYTES].decode())
+    assert (await driver.engine.find_many(TaskFilter(), limit=5)).items == [shown]
     connection = connect(path, read_only=True)
     assert connection.execute("SELECT length(result) < 100 FROM task").get == 1
     connection.close()
@@ -277,8 +280,8 @@ async def test_a_read_during_erasure_finds_the_whole_result_or_no_task(driver: D
             driver.engine.find_many(TaskFilter(), limit=5),
             driver.engine.delete(claim.task_id),
         )
-        for task in (found, *page.items):
-            assert task is None or bytes(task.result or b"") == LARGE
+        assert found is None or bytes(found.result or b"") == LARGE
+        assert {task.result_preview for task in page.items} <= {LARGE[:PREVIEW_BYTES].decode()}
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["", "of a caller that has gone"])

@@ -61,7 +61,7 @@ def near(shape: Shape) -> st.SearchStrategy[Value]:
     return st.integers(0, 9).flatmap(lambda dice: VALUES if dice == 0 else st.none() if dice == 1 else fitting)
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(st.data())
 def test_any_value_comes_back_from_any_form(data: st.DataObject) -> None:
     shape = SHAPES[data.draw(st.sampled_from(sorted(SHAPES)))]
@@ -96,7 +96,7 @@ LIKELY: st.SearchStrategy[Any] = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(SCHEMAS | LIKELY, VALUES)
 def test_no_schema_is_an_error_and_every_value_comes_back(schema: Any, value: Value) -> None:
     shape = shape_of(schema)
@@ -104,7 +104,7 @@ def test_no_schema_is_an_error_and_every_value_comes_back(schema: Any, value: Va
         assert back(shape, value) == value
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     LIKELY,
     st.lists(st.tuples(st.sampled_from(["/a", "set:/a", "item:/a/0", "key:/a/1", "more:", "json:/a", "x"]), TEXTS)),
@@ -116,7 +116,7 @@ def test_no_posted_form_is_an_error(schema: Any, pairs: list[tuple[str, str]]) -
     assert read(shape, controls_of(html_of(again))) in (value, {}, ABSENT)
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(VALUES)
 def test_json_is_written_as_it_was_read(value: Value) -> None:
     assert parse(write(value)) == value

@@ -8,7 +8,7 @@ import pytest
 from tests.web.forms.controls import Pairs, html_of, sent
 from tests.web.forms.corpus import corpus
 
-from tasker.web.forms.exact import Broken, Given, Number, exact, find_broken
+from tasker.web.forms.exact import MAX_TEXT, Broken, Given, Number, exact, find_broken
 from tasker.web.forms.fields import Field, fill, place_faults
 from tasker.web.forms.posted import read
 from tasker.web.forms.shapes import Shape, shape_of
@@ -117,8 +117,9 @@ def test_what_the_form_cannot_show_is_said_and_kept() -> None:
 
 
 def test_secrets_are_never_in_the_page() -> None:
-    html = html_of(fill(HIDDEN, {"token": "tsk_s3cr3t", "keys": ["k1s3cr3t"]}))
-    assert "s3cr3t" not in html
+    form = fill(HIDDEN, {"token": "tsk_s3cr3t", "keys": ["k1s3cr3t"]})
+    assert "s3cr3t" not in html_of(form)
+    assert [one.text for one in form.fields] == ["", ""]
     assert read(HIDDEN, [("/token", "x"), ("/keys", '["k"]')]) == {"token": "x", "keys": ["k"]}
 
 
@@ -160,6 +161,11 @@ def test_hostile_names_and_texts_are_escaped() -> None:
     place_faults(form, [("", name)])
     assert "<script" not in html_of(form)
     assert read(shape, sent(form)) == {name: "</textarea>\n<b>"}
+
+
+def test_json_that_is_too_long_for_a_page_is_a_fault() -> None:
+    value = read(DEEP, [("/any", f'"{"x" * MAX_TEXT}"')])
+    assert [pointer for pointer, _ in find_broken(value)] == ["/any"]
 
 
 def test_an_empty_row_of_json_is_a_fault() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.web.forms.controls import sent
 
 from tasker.web.forms.exact import Number, exact
-from tasker.web.forms.fields import Field, fill
+from tasker.web.forms.fields import MAX_FILLED, Field, fill
+from tasker.web.forms.posted import read
 from tasker.web.forms.shapes import MAX_FIELDS, Kind, Shape, shape_of
 
 
@@ -140,6 +142,15 @@ def test_any_schema_gives_a_small_form(schema: Any) -> None:
     shape = shape_of(schema)
     assert count(shape) <= 4 * MAX_FIELDS
     assert depth_of(fill(shape, {})) <= 12
+
+
+def test_a_large_value_gives_a_bounded_form() -> None:
+    line = {"type": "object", "properties": {str(n): {"type": "integer"} for n in range(100)}}
+    shape = shape_of({"type": "object", "properties": {"p": {"type": "array", "items": line}}})
+    value = exact({"p": [{str(n): n for n in range(100)}] * 90})
+    form = fill(shape, value)
+    assert sum(1 for _ in form.all_active()) < 2 * MAX_FILLED
+    assert read(shape, sent(form)) == value
 
 
 def test_a_long_list_is_json_as_a_whole() -> None:

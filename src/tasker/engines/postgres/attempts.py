@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from msgspec import structs
 
-from tasker.engines.postgres.failures import note_failures
+from tasker.engines.postgres.failures import Failure, note_failures
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.rows import head_of
@@ -234,7 +234,7 @@ class Attempts:
             tx,
             self._queries,
             {
-                lease.task_id: (change.type, change.error)
+                lease.task_id: Failure(change.owner, change.type, change.error)
                 for lease, change in stored.items()
                 if change.status is Status.FAILED and change.error is not None
             },

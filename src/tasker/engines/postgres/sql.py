@@ -58,7 +58,6 @@ _WORDS = {
     "any_id": "= ANY(:{})",
     "index": "",
     "level": "(convert_from(data, 'UTF8')::json ->> 'level')",
-    "latest": "(array_agg(task_id ORDER BY last_at DESC))[1]",
     "skip_locked": " FOR UPDATE SKIP LOCKED",
     "task": TASK_COLUMNS,
     "listed": LIST_COLUMNS,

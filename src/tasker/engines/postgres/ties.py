@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from tasker.engines.postgres.connections import Connections
-from tasker.engines.postgres.failures import note_failures
+from tasker.engines.postgres.failures import Failure, note_failures
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.rows import head_of
@@ -208,7 +208,7 @@ class TiedTasks:
         texts = [encode(error) for error in errors.values()]
         rows = await tx.fetch(self._queries["fail_pending"], list(errors), texts)
         await self._jobs.remove_pending(tx, [row["task_id"] for row in rows])
-        failed = {row["task_id"]: (row["type"], decode_problem(row["error"])) for row in rows}
+        failed = {row["task_id"]: Failure(row["owner"], row["type"], decode_problem(row["error"])) for row in rows}
         await note_failures(tx, self._queries, failed)
         for row in rows:
             head = head_of(row)

@@ -23,6 +23,8 @@ from tasker.model.control import Counted
 BLOCK = 512
 """Seqs of one row of `task_span`. What keeps the table knows it, too."""
 _GROWTH = 2
+_LARGEST = 5_000
+"""Limit of the rows of a step: the time is not looked at within it."""
 TEXT_BYTES = 65_536
 """Params or errors that are longer are not searched for a text."""
 OPEN = frozenset({Status.PENDING, Status.RUNNING})
@@ -39,7 +41,8 @@ class Bounds(Struct, frozen=True, kw_only=True):
     """How long a look goes on.
 
     rows: the most tasks that it reads by one index. seconds: after that it begins no further step. first: rows of
-    its first step, or twice as many as are asked for if those are more; each further step has twice as many.
+    its first step, or twice as many as are asked for if those are more; each further step has twice as many, up to a
+    limit.
     """
 
     rows: int = 50_000
@@ -110,7 +113,7 @@ class Look:
         self.below = edge or 0
         self._end()
         self._looked += self.size
-        self.size = min(self.size * _GROWTH, self.bounds.rows - self._looked)
+        self.size = min(self.size * _GROWTH, _LARGEST, self.bounds.rows - self._looked)
 
     def _end(self) -> None:
         if self.below <= self.lowest:
@@ -168,8 +171,8 @@ class Dialect:
         terms = [f"status IN ({', '.join(repr(status.value) for status in where.status)})"] if where.status else []
         terms += [] if statuses <= OPEN else [f"(expires_at IS NULL OR expires_at > {self.now})"]
         terms += [] if where.tag is None else [self.tagged]
-        terms += [f"{key.column} IN ({_marks(key, where)})" for key in _SEVERAL if getattr(where, key.name)]
         terms += [] if where.bulk is None else [_TOUCHED.format(schema=self.schema)]
+        terms += [f"{key.column} IN ({_marks(key, where)})" for key in _SEVERAL if getattr(where, key.name)]
         terms += [self._noted(key) for key in _NOTED if getattr(where, key.name) is not None]
         terms += [term for name, term in _TERMS.items() if getattr(where, name) is not None]
         terms += [] if where.text is None else [self._contains(where.text)]

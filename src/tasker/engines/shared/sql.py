@@ -10,7 +10,6 @@ any         `{any:values}`: the condition that a column is among a list of texts
 any_id      `{any_id:values}`: the same for UUIDs
 index       `{index:name}`: the index that the planner must use, if the engine can prescribe one
 level       the level in the `data` of a log event
-latest      of a group of rows with one max(last_at): the task_id of that row
 skip_locked at the end of a SELECT of rows to delete: leave out rows that another transaction has locked
 """
 

@@ -27,7 +27,6 @@ def note(tx: Transaction, task_id: UUID, error: TaskProblem) -> None:
         "type": type_,
         "queue": queue,
         "now": tx.now,
-        "task_id": task_id.bytes,
     }
     tx.execute(QUERIES["count_failure"], values)
     if not tx.connection.changes():
@@ -37,14 +36,14 @@ def note(tx: Transaction, task_id: UUID, error: TaskProblem) -> None:
 
 def _group(tx: Transaction, owner: str, type_: str, error: TaskProblem) -> str:
     """Return the id of the group of a failure, which is stored if it is new and there are not too many new ones."""
-    found = fingerprint(type_, error)
-    if tx.execute(QUERIES["is_known_failure"], (found.failure_id, owner)).get is not None:
+    found = fingerprint(owner, type_, error)
+    if tx.execute(QUERIES["is_known_failure"], (found.failure_id,)).get is not None:
         return found.failure_id
     since = tx.now - tx.now % _HOUR
     if tx.execute(QUERIES["new_failures"], (owner, since, NEW_GROUPS_AN_HOUR)).get == NEW_GROUPS_AN_HOUR:
         return OTHER
     tx.execute(
         QUERIES["insert_failure"],
-        (found.failure_id, owner, type_, found.problem, found.exception, found.message, tx.now, tx.now),
+        (found.failure_id, owner, type_, found.problem, found.exception, tx.now, tx.now),
     )
     return found.failure_id

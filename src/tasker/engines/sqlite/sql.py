@@ -50,7 +50,6 @@ _WORDS = {
     "any_id": "IN (SELECT unhex(value) FROM json_each(:{}))",
     "index": "INDEXED BY {}",
     "level": "json_extract(CAST(data AS TEXT), '$.level')",
-    "latest": "task_id",
     "skip_locked": "",
     "task": TASK_COLUMNS,
     "claim": CLAIM_COLUMNS,

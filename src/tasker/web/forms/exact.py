@@ -40,6 +40,8 @@ Given: TypeAlias = "Value | Absent"
 MORE = "\0more"
 """The key of the members of an object that are `Broken` together. No JSON text that is accepted has such a key."""
 
+MAX_TEXT = 256 * 1024
+"""Characters of JSON that a form holds in one control: pages are made on the event loop."""
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _OUTSIDE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Control characters, and those that change the order of what is shown."""
@@ -52,6 +54,8 @@ def is_number(text: str) -> bool:
 
 def parse(text: str) -> Value:
     """Return the value of a JSON text within the API's limits, or why it is none."""
+    if len(text) > MAX_TEXT:
+        return Broken(text, f"expected at most {MAX_TEXT:,} characters here; send larger params to the API")
     try:
         read_json(text.encode("utf-8", "surrogatepass"))
     except (Malformed, Invalid) as error:

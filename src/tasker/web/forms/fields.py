@@ -24,6 +24,8 @@ MANY = 5
 """Options from which a choice is a list to open instead of radio buttons."""
 MAX_ROWS = 100
 """Rows of a list or map that have controls of their own; with more of them the whole is JSON."""
+MAX_FILLED = 2_000
+"""Fields of a form, from which on groups are JSON."""
 _LEFT_OUT_IF_EMPTY = frozenset({Kind.TEXT, Kind.NUMBER, Kind.DATE, Kind.MOMENT, Kind.TIME, Kind.DURATION, Kind.UUID})
 _SAFE = re.compile(r"[^A-Za-z0-9_]")
 
@@ -239,12 +241,15 @@ def blank(shape: Shape, *, is_item: bool = False) -> Given:
 class _Filler:
     def __init__(self, add: str | None) -> None:
         self._add = add
+        self._left = MAX_FILLED
 
     def field(self, shape: Shape, value: Given, place: Place) -> Field:
         """Return the field of a shape, filled with a value."""
         if self._add == place.name and shape.kind in (Kind.LIST, Kind.MAP) and not isinstance(value, list | dict):
             value = blank(shape)
-        made = self._native(shape, value, place)
+        self._left -= 1
+        is_full = self._left < 0 and shape.kind.is_group and not isinstance(value, Absent)
+        made = None if is_full else self._native(shape, value, place)
         if made is None:
             made = Field(place=place, shape=shape, is_json=True, text=_json(value))
         if made.shape.kind is Kind.SECRET or shape.is_secret:

@@ -16,22 +16,20 @@ CREATE TABLE {schema}.task_schedule (
 );
 CREATE INDEX task_schedule_seq ON {schema}.task_schedule (seq);
 
+-- Each is of one owner. Messages are read off the tasks, and erased with them.
 CREATE TABLE {schema}.failure (
-    failure   text COLLATE "C" NOT NULL,
+    failure   text COLLATE "C" PRIMARY KEY,
     owner     text COLLATE "C" NOT NULL,
     type      text NOT NULL,
     problem   text NOT NULL,
     exception text NOT NULL,             -- its class; '' for none
-    message   text NOT NULL,             -- without numbers and quoted parts
     first_at  timestamptz NOT NULL,
-    last_at   timestamptz NOT NULL,      -- the last failure when counts were merged last
-    PRIMARY KEY (failure, owner)
+    last_at   timestamptz NOT NULL       -- the last failure when counts were merged last
 );
 CREATE INDEX failure_first ON {schema}.failure (owner, first_at);
 CREATE INDEX failure_last ON {schema}.failure (last_at);
 
--- Failures by hour; task_id: the last of them. Each transaction adds rows, so that none waits for another; a chore merges
--- them.
+-- Failures by hour. Each transaction adds rows, so that none waits for another; a chore merges them.
 CREATE TABLE {schema}.failure_hour (
     owner   text COLLATE "C" NOT NULL,
     hour    timestamptz NOT NULL,        -- its begin
@@ -40,7 +38,6 @@ CREATE TABLE {schema}.failure_hour (
     queue   text COLLATE "C" NOT NULL,
     count   bigint NOT NULL,
     last_at timestamptz NOT NULL,
-    task_id uuid NOT NULL,
     merged  boolean NOT NULL DEFAULT false
 ) WITH (autovacuum_vacuum_threshold = 500);
 CREATE UNIQUE INDEX failure_hour_merged ON {schema}.failure_hour (owner, hour, failure, type, queue) WHERE merged;

@@ -67,7 +67,7 @@ UPDATE {schema}.task SET status = 'failed', reason = NULL, finished_at = now(), 
     error = ended.error, lined = false
 FROM unnest($1::bigint[], $2::bytea[]) AS ended (seq, error)
 WHERE task.seq = ended.seq AND task.status = 'pending'
-RETURNING task.task_id, task.type, task.has_dependants, ended.error, {head};
+RETURNING task.task_id, task.owner, task.type, task.has_dependants, ended.error, {head};
 
 -- name: overdue
 SELECT seq, deadline, error, queue, owner, concurrency_key FROM {schema}.task

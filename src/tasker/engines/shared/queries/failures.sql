@@ -7,8 +7,8 @@ WHERE hour >= :since ORDER BY hour DESC LIMIT 1 OFFSET :most;
 SELECT hour FROM {schema}.failure_hour WHERE owner = :owner AND hour >= :since ORDER BY hour DESC LIMIT 1 OFFSET :most;
 
 -- name: failures_page
-SELECT owner, failure, type, count, last_at, task_id FROM (
-    SELECT owner, failure, type, CAST(sum(count) AS bigint) AS count, max(last_at) AS last_at, {latest} AS task_id
+SELECT owner, failure, type, count, last_at FROM (
+    SELECT owner, failure, type, CAST(sum(count) AS bigint) AS count, max(last_at) AS last_at
     FROM {schema}.failure_hour {index:failure_hour_hour}
     WHERE hour >= :since AND (NOT :by_type OR type {any:types})
       AND (NOT :by_queue OR queue {any:queues}) AND (NOT :by_id OR failure = :failure)
@@ -17,8 +17,8 @@ WHERE NOT :goes_on OR (last_at, owner, failure, type) < (:last_at, :last_owner, 
 ORDER BY last_at DESC, owner DESC, failure DESC, type DESC LIMIT :limit;
 
 -- name: own_failures_page
-SELECT owner, failure, type, count, last_at, task_id FROM (
-    SELECT owner, failure, type, CAST(sum(count) AS bigint) AS count, max(last_at) AS last_at, {latest} AS task_id
+SELECT owner, failure, type, count, last_at FROM (
+    SELECT owner, failure, type, CAST(sum(count) AS bigint) AS count, max(last_at) AS last_at
     FROM {schema}.failure_hour
     WHERE owner = :owner AND hour >= :since AND (NOT :by_type OR type {any:types})
       AND (NOT :by_queue OR queue {any:queues}) AND (NOT :by_id OR failure = :failure)
@@ -27,12 +27,12 @@ WHERE NOT :goes_on OR (last_at, owner, failure, type) < (:last_at, :last_owner, 
 ORDER BY last_at DESC, owner DESC, failure DESC, type DESC LIMIT :limit;
 
 -- name: failure_facts
-SELECT failure, owner, problem, exception, message, first_at FROM {schema}.failure WHERE failure {any:failures};
-
--- name: failed_samples
-SELECT task_id, type, error FROM {schema}.task
-WHERE task_id {any_id:task_ids} AND status = 'failed' AND error IS NOT NULL
-  AND (expires_at IS NULL OR expires_at > {now});
+-- With the newest task of each group, while there is one.
+SELECT known.failure, known.problem, known.exception, known.first_at, task.task_id, task.error
+FROM {schema}.failure AS known LEFT JOIN {schema}.task
+    ON task.seq = (SELECT max(seq) FROM {schema}.task_failure AS noted WHERE noted.failure = known.failure)
+    AND task.status = 'failed' AND (task.expires_at IS NULL OR task.expires_at > {now})
+WHERE known.failure {any:failures};
 
 -- name: prune_failure_hours
 DELETE FROM {schema}.failure_hour WHERE (failure, owner, hour, type, queue) IN (
@@ -40,5 +40,5 @@ DELETE FROM {schema}.failure_hour WHERE (failure, owner, hour, type, queue) IN (
     WHERE hour < :before ORDER BY hour LIMIT :limit);
 
 -- name: prune_failures
-DELETE FROM {schema}.failure WHERE (failure, owner) IN (
-    SELECT failure, owner FROM {schema}.failure WHERE last_at < :before ORDER BY last_at LIMIT :limit);
+DELETE FROM {schema}.failure WHERE failure IN (
+    SELECT failure FROM {schema}.failure WHERE last_at < :before ORDER BY last_at LIMIT :limit);

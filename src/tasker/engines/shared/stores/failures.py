@@ -14,15 +14,15 @@ from msgspec import Struct
 from tasker.engines.shared.rows import Database, Rows
 from tasker.engines.shared.values import decode_problem
 from tasker.errors import Fault, Invalid
-from tasker.model.failures import OTHER, FailureFilter, FailureGroup, FailurePage, FailureSample
+from tasker.model.failures import FailureFilter, FailureGroup, FailurePage, FailureSample
 from tasker.rules.failures import fingerprint
 
 MOST_ROWS = 50_000
 """Hourly counts that one page reads."""
 _DETAIL = 400
 """Characters of a sample's detail."""
-_NOT_COUNTED = "\u2026"
-_COLUMNS = (str, str, str, int, datetime, UUID)
+_COLUMNS = (str, str, str, int, datetime)
+_FACTS = (str, str, str, datetime, UUID, bytes)
 
 
 class _Found(NamedTuple):
@@ -33,7 +33,16 @@ class _Found(NamedTuple):
     type: str
     number: int
     last_at: datetime
-    task_id: UUID
+
+
+class _Facts(NamedTuple):
+    """What is known of a group, and its newest task if one is left."""
+
+    problem: str
+    exception: str
+    first_at: datetime
+    task_id: UUID | None = None
+    error: bytes | None = None
 
 
 class _Place(Struct, frozen=True, array_like=True):
@@ -89,45 +98,32 @@ def hour_of(moment: datetime) -> datetime:
 
 
 async def _groups(rows: Rows, found: list[_Found]) -> list[FailureGroup]:
-    """Return groups with their facts, and with their samples where these are still there."""
-    if not found:
-        return []
-    kinds = (str, str, str, str, str, datetime)
+    """Return groups with their facts. There are none of the group OTHER."""
     failures = list({one.failure_id for one in found})
-    facts = {
-        (failure_id, owner): rest
-        for failure_id, owner, *rest in await rows.fetch("failure_facts", *kinds, failures=failures)
+    known = {
+        failure_id: _Facts(*facts)
+        for failure_id, *facts in await rows.fetch("failure_facts", *_FACTS, failures=failures)
     }
-    samples = {
-        task_id: (type_, decode_problem(error))
-        for task_id, type_, error in await rows.fetch(
-            "failed_samples", UUID, str, bytes, task_ids=[one.task_id for one in found]
-        )
-    }
-    groups = []
-    for one in found:
-        fact = facts.get((one.failure_id, one.owner), ("", "", _NOT_COUNTED, one.last_at))
-        problem, exception, message, first_at = fact
-        sample = None
-        if one.task_id in samples:
-            type_, error = samples[one.task_id]
-            if one.failure_id in (OTHER, fingerprint(type_, error).failure_id):  # it may have failed anew
-                sample = FailureSample(task_id=one.task_id, detail=error.detail[:_DETAIL])
-        groups.append(
-            FailureGroup(
-                failure_id=one.failure_id,
-                owner=one.owner,
-                type=one.type,
-                problem=problem,
-                exception=exception,
-                message=message,
-                count=one.number,
-                first_at=first_at,
-                last_at=one.last_at,
-                sample=sample,
-            )
-        )
-    return groups
+    return [_group(one, known.get(one.failure_id, _Facts("", "", one.last_at))) for one in found]
+
+
+def _group(found: _Found, facts: _Facts) -> FailureGroup:
+    error = None if facts.error is None else decode_problem(facts.error)
+    sample = None
+    if error is not None and facts.task_id is not None:
+        sample = FailureSample(task_id=facts.task_id, detail=error.detail[:_DETAIL])
+    return FailureGroup(
+        failure_id=found.failure_id,
+        owner=found.owner,
+        type=found.type,
+        problem=facts.problem,
+        exception=facts.exception,
+        message=None if error is None else fingerprint(found.owner, found.type, error).message,
+        count=found.number,
+        first_at=facts.first_at,
+        last_at=found.last_at,
+        sample=sample,
+    )
 
 
 def _cursor_of(group: FailureGroup) -> str:

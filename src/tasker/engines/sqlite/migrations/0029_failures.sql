@@ -18,22 +18,20 @@ SELECT unhex(json_extract(CAST(extra AS TEXT), '$.schedule_id'), '-'), seq FROM 
 WHERE extra IS NOT NULL AND json_extract(CAST(extra AS TEXT), '$.schedule_id') IS NOT NULL;
 CREATE INDEX task_schedule_seq ON task_schedule (seq);
 
--- Failure groups, by owner.
+-- Failure groups, each of one owner. Messages are read off the tasks, and erased with them.
 CREATE TABLE failure (
-    failure   TEXT NOT NULL,
+    failure   TEXT PRIMARY KEY,
     owner     TEXT NOT NULL,
     type      TEXT NOT NULL,
     problem   TEXT NOT NULL,
     exception TEXT NOT NULL,      -- its class; '' for none
-    message   TEXT NOT NULL,      -- without numbers and quoted parts
     first_at  INTEGER NOT NULL,
-    last_at   INTEGER NOT NULL,   -- the first failure in the last hour that has one
-    PRIMARY KEY (failure, owner)
+    last_at   INTEGER NOT NULL    -- the first failure in the last hour that has one
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX failure_first ON failure (owner, first_at);
 CREATE INDEX failure_last ON failure (last_at);
 
--- Failures by hour; task_id: the last of them.
+-- Failures by hour.
 CREATE TABLE failure_hour (
     owner   TEXT NOT NULL,
     hour    INTEGER NOT NULL,     -- its begin
@@ -42,7 +40,6 @@ CREATE TABLE failure_hour (
     queue   TEXT NOT NULL,
     count   INTEGER NOT NULL,
     last_at INTEGER NOT NULL,
-    task_id BLOB NOT NULL,
     PRIMARY KEY (owner, hour, failure, type, queue)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX failure_hour_hour ON failure_hour (hour);

@@ -2,25 +2,24 @@
 SELECT seq, owner, type, queue FROM task WHERE task_id = ?;
 
 -- name: is_known_failure
-SELECT 1 FROM failure WHERE failure = ? AND owner = ?;
+SELECT 1 FROM failure WHERE failure = ?;
 
 -- name: new_failures
 SELECT count(*) FROM (SELECT 1 FROM failure INDEXED BY failure_first WHERE owner = ? AND first_at >= ? LIMIT ?);
 
 -- name: insert_failure
-INSERT INTO failure (failure, owner, type, problem, exception, message, first_at, last_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO failure (failure, owner, type, problem, exception, first_at, last_at) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: count_failure
-UPDATE failure_hour SET count = count + 1, last_at = :now, task_id = :task_id
+UPDATE failure_hour SET count = count + 1, last_at = :now
 WHERE owner = :owner AND hour = :hour AND failure = :failure AND type = :type AND queue = :queue;
 
 -- name: first_failure_of_hour
-INSERT INTO failure_hour (owner, hour, failure, type, queue, count, last_at, task_id)
-VALUES (:owner, :hour, :failure, :type, :queue, 1, :now, :task_id);
+INSERT INTO failure_hour (owner, hour, failure, type, queue, count, last_at)
+VALUES (:owner, :hour, :failure, :type, :queue, 1, :now);
 
 -- name: still_fails
-UPDATE failure SET last_at = :now WHERE failure = :failure AND owner = :owner;
+UPDATE failure SET last_at = :now WHERE failure = :failure;
 
 -- name: insert_task_failure
 INSERT OR IGNORE INTO task_failure (failure, seq) VALUES (?, ?);
