@@ -78,6 +78,19 @@ async def test_there_is_no_queue_of_such_a_name(web: Web, name: str) -> None:
     await web.get(f"/ui/queue/{name}", 404)
 
 
+async def test_the_last_hour_of_a_queue(web: Web) -> None:
+    for number in range(3):
+        await web.rig.submit(queue="llm")
+        await web.rig.finish(Failed(problem("task-failed", "no")) if number else None)
+    web.rig.clock.advance(timedelta(minutes=1))
+    await web.rig.submit(queue="llm")
+    page = await web.get("/ui/queues")
+    spark = re.search(r'<svg class="spark".*?</svg>', page, re.DOTALL)
+    assert spark is not None
+    assert 'aria-label="' + "0, " * 19 + '3"' in spark[0]
+    assert spark[0].count('class="failed"') == 1
+
+
 # schedules
 
 

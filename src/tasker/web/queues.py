@@ -15,8 +15,10 @@ from tasker.errors import Fault, Invalid, NotFound
 from tasker.model import PartitionStats, queue_name_pattern
 from tasker.model.keys import Caller
 from tasker.model.queues import QueueSettings, QueueState
+from tasker.model.stats import Figures
 from tasker.requests.queues import read_queue_change
 from tasker.service import Service
+from tasker.service.stats import Part
 from tasker.web import texts, times
 from tasker.web.fields import Field, controls, others, read_body
 from tasker.web.frame import Frame
@@ -25,6 +27,8 @@ from tasker.web.page import Form, Visit, act, show
 
 LATE = timedelta(minutes=1)
 """The oldest due task of a queue is late if it has waited this long."""
+_MINUTES = 3
+"""Minutes of the last hour that one bar stands for."""
 LIMITS = (
     Field("concurrency", "number", "Attempts at a time. Empty: no limit.", empty="null"),
     Field("concurrency_per_key", "number", "Of one concurrency key of one owner. Empty: no limit.", empty="null"),
@@ -36,8 +40,11 @@ LIMITS = (
 
 
 class Row(NamedTuple):
-    """A queue in the table. slots: its limit, None without. tokens: part of its rate's bucket that is left, None for
-    those who may not know. paused_by: for admins."""
+    """A queue in the table.
+
+    slots: its limit, None without. tokens: part of its rate's bucket that is left, None for those who may not know.
+    paused_by: for admins. ended, failed: tasks in each part of the last hour.
+    """
 
     name: str
     pending: int
@@ -52,6 +59,9 @@ class Row(NamedTuple):
     paused_at: datetime | None
     paused_by: str
     types: list[PartitionStats]
+    ended: list[int]
+    failed: list[int]
+    per_minute: str
 
 
 class QueuePages:
@@ -60,6 +70,7 @@ class QueuePages:
     def __init__(self, frame: Frame, service: Service, live: Live) -> None:
         self._frame = frame
         self._queues = service.queues
+        self._stats = service.stats
         self._live = live
 
     @show("/queues", parameters=page_parameters("queues"), nav="Queues", icon="queues")
@@ -149,7 +160,11 @@ class QueuePages:
         for partition in partitions:
             own.setdefault(partition.queue, []).append(partition)
         sees_load = self._queues.shows_load(caller)
-        return [_row(caller, name, states.get(name), own.get(name, []), now, sees_load=sees_load) for name in names]
+        hour = {part.name: part for part in (await self._stats.find(caller, window="1h", group="queue")).groups}
+        return [
+            _row(caller, name, states.get(name), own.get(name, []), hour.get(name), now, sees_load=sees_load)
+            for name in names
+        ]
 
 
 def _row(
@@ -157,6 +172,7 @@ def _row(
     name: str,
     state: QueueState | None,
     partitions: list[PartitionStats],
+    hour: Part | None,
     now: datetime,
     *,
     sees_load: bool,
@@ -178,7 +194,19 @@ def _row(
         paused_at=None if pause is None else pause.at,
         paused_by="" if pause is None or not caller.may("admin") else texts.line(pause.key or pause.owner, 100),
         types=sorted(partitions, key=lambda one: (-one.pending - one.running, one.type)),
+        ended=[] if hour is None else _together([_ended(step) for step in hour.steps]),
+        failed=[] if hour is None else _together([step.failed for step in hour.steps]),
+        per_minute="" if hour is None else times.number(round(_ended(hour.total) / 60, 1)),
     )
+
+
+def _ended(figures: Figures) -> int:
+    return figures.completed + figures.failed + figures.cancelled
+
+
+def _together(minutes: Sequence[int]) -> list[int]:
+    """Return the sums of some minutes each."""
+    return [sum(minutes[start : start + _MINUTES]) for start in range(0, len(minutes), _MINUTES)]
 
 
 def _given(settings: QueueSettings) -> dict[str, Any]:
