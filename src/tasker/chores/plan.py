@@ -26,6 +26,8 @@ REFRESH_TYPES_EVERY = timedelta(seconds=2)
 """How soon a process knows the types of a worker that has started."""
 KEEP_DELIVERIES = timedelta(days=7)
 """How long a delivery is kept after its end, or waits for a webhook that is paused."""
+FOLD_EVERY = {False: timedelta(seconds=1), True: timedelta(seconds=5)}
+"""How often statistics are folded, by whether the store is shared: it costs round trips then, otherwise a commit."""
 _MINUTE = timedelta(minutes=1)
 
 
@@ -36,7 +38,7 @@ def engine_chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     return [
         Chore("secrets", _MINUTE, partial(erase_secrets, engine)),
         Chore("reap", timedelta(seconds=2), partial(reap, engine, clock, random)),
-        Chore("fold stats", timedelta(seconds=1), partial(engine.stats.fold, limit=BATCH), pause=pause),
+        Chore("fold stats", FOLD_EVERY[engine.is_shared], partial(engine.stats.fold, limit=BATCH), pause=pause),
         Chore("prune stats", _MINUTE, partial(engine.stats.prune, limit=BATCH), pause=pause),
         Chore("deadlines", timedelta(seconds=1), partial(engine.fail_overdue, limit=BATCH)),
         Chore("sweep", timedelta(seconds=10), partial(engine.sweep, limit=BATCH)),
