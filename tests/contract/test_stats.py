@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from msgspec import structs
 from tests.contract.conftest import MakeEngine, open_after_the_end
+from tests.contract.engines import ENGINES
 from tests.contract.twin import SECOND
 
 from tasker.engines.protocol import Engine
 from tasker.model import Claim, Extra, RetryPolicy
+from tasker.model.archive import StoredTask
 from tasker.model.queues import QueueChange
 from tasker.model.stats import (
     BEFORE,
@@ -263,3 +266,17 @@ async def test_all_of_it_is_durable(make_engine: MakeEngine, clock: ManualClock)
     assert await numbers(again) == [("default", "sum", 1, 0, 1)]
     await again.complete(claim.lease, decide(Succeeded(b"1"), claim, clock.now(), Random(0)))
     assert await numbers(again) == [("default", "sum", 1, 0, 0)]
+
+
+@pytest.mark.parametrize("name", sorted(ENGINES))
+async def test_an_import_counts_its_open_tasks_and_nothing_else(name: str, tmp_path: Path, clock: ManualClock) -> None:
+    async with ENGINES[name](tmp_path / "one", clock) as one, ENGINES[name](tmp_path / "two", clock) as two:
+        driver = Driver(one, clock)
+        await driver.finish(await started(driver, clock), Succeeded(b"1"))
+        for delay in (None, ONE_MINUTE):
+            await driver.submit(make_draft(clock.now(), delay=delay))
+        async for found in one.archive.read(at_once=100, size=1 << 20):
+            tasks = [record for record in found if isinstance(record, StoredTask)]
+            assert await two.archive.put(tasks, rehearsal=True) == await two.archive.put(tasks)
+        assert await numbers(two) == await numbers(one) == [("default", "sum", 1, 1, 0)]
+        assert counts(await happened(two, clock)) == {}

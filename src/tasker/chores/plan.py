@@ -28,6 +28,8 @@ BULK_EVERY = timedelta(seconds=1)
 """How soon a bulk action goes on that nobody works at any more."""
 KEEP_DELIVERIES = timedelta(days=7)
 """How long a delivery is kept after its end, or waits for a webhook that is paused."""
+FOLD_EVERY = {False: timedelta(seconds=1), True: timedelta(seconds=5)}
+"""How often statistics are folded, by whether the store is shared: it costs round trips then, otherwise a commit."""
 _MINUTE = timedelta(minutes=1)
 
 
@@ -38,7 +40,7 @@ def engine_chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     return [
         Chore("secrets", _MINUTE, partial(erase_secrets, engine)),
         Chore("reap", timedelta(seconds=2), partial(reap, engine, clock, random)),
-        Chore("fold stats", timedelta(seconds=1), partial(engine.stats.fold, limit=BATCH), pause=pause),
+        Chore("fold stats", FOLD_EVERY[engine.is_shared], partial(engine.stats.fold, limit=BATCH), pause=pause),
         Chore("prune stats", _MINUTE, partial(engine.stats.prune, limit=BATCH), pause=pause),
         Chore("deadlines", timedelta(seconds=1), partial(engine.fail_overdue, limit=BATCH)),
         Chore("sweep", timedelta(seconds=10), partial(engine.sweep, limit=BATCH)),

@@ -238,7 +238,7 @@ def window_rows(
         if key not in sums:
             sums[key] = [0] * len(SUMMED)
         _add(sums[key], change)
-    return [StatsRow(step, name, figures_of(figures)) for (step, name), figures in sums.items()]
+    return [StatsRow(step, name, figures_of(figures)) for (step, name), figures in sums.items() if any(figures)]
 
 
 def _add(figures: list[int], change: TaskChange) -> None:
