@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tasker.requests.submissions import SubmissionBody
 from tasker.rules.lifecycle import Failed
 from tasker.rules.lifecycle import problem as task_problem
 from tasker.tasktypes.published import publish, revive
@@ -18,6 +19,7 @@ from tasker.tasktypes.tasktype import TaskType
 from tasker.web.forms.exact import exact
 from tasker.web.forms.fields import fill
 from tasker.web.forms.shapes import shape_of
+from tasker.web.options import shape_of_options
 from tests.web.conftest import Web
 from tests.web.forms.controls import Pairs, controls_of, sent
 from tests.web.forms.corpus import INPUTS, corpus
@@ -210,6 +212,7 @@ async def test_without_rights_the_page_says_so(web: Web) -> None:
     await web.sign_in("submit", owner="alice")
     page = await web.get("/ui/type/sum?fill=last")
     assert "Last runs" not in page
+    await web.get(f"/ui/type/sum?from={other}", 403)
     assert (await press(web, page, "run", "/ui/type/sum")).status_code == 303
 
 
@@ -295,3 +298,16 @@ async def test_a_type_of_workers_alone_has_its_form_and_says_that_they_are_gone(
     monkeypatch.setattr(web.rig.service.types, "missing_since", lambda name: gone if name == "report" else None)
     assert "No worker has this type. The last one was seen 3 h ago" in text_of(await web.get("/ui/type/report"))
     assert text_of(await web.get("/ui/types")).count("no worker has it") == 1
+
+
+async def test_params_that_are_too_large_for_a_page_are_not_shown(web: Web) -> None:
+    first = await web.rig.submit("reverse", ["x" * 300_000])
+    page = await web.get(f"/ui/type/reverse?from={first}")
+    assert "its params are too large to be edited here" in page
+    assert len(page) < 50_000
+    assert dict(form_of(page))["/text"] == ""
+
+
+def test_the_form_has_every_option_of_a_submission() -> None:
+    names = {member.name for member in shape_of_options(CORPUS["sums"]).members}
+    assert names == set(SubmissionBody.__struct_fields__) - {"type", "params"}

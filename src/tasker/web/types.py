@@ -13,7 +13,7 @@ import msgspec
 from tasker.api.calls import Parameter, one_of
 from tasker.api.catalogue import type_in_path
 from tasker.api.replies import Reply
-from tasker.errors import Fault, NotFound, RequestError
+from tasker.errors import Fault, Forbidden, NotFound, RequestError
 from tasker.model import Task, TaskFilter
 from tasker.model.keys import ANYBODY
 from tasker.model.stats import WINDOWS, Window
@@ -141,9 +141,11 @@ class TypePages:
         return registry.get(type_in_path(visit.call, registry))
 
     async def _filled(self, visit: Visit, task_type: TaskType, form: RunForm) -> Filled:
-        """Return what the form is filled with. Raises NotFound, Expired."""
+        """Return what the form is filled with. Raises NotFound, Expired, Forbidden."""
         origin: UUID | None = visit.query.get("from")
-        if origin is not None and visit.caller.may("read"):
+        if origin is not None:
+            if not visit.caller.may("read"):
+                raise Forbidden("read", "a form that is filled with a task shows its params")
             task = await self._service.tasks.get(visit.caller, origin)
             if task.type != task_type.name:
                 raise NotFound(f"task {origin} is of the type {task.type!r}, not of {task_type.name!r}")

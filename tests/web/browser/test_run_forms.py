@@ -58,6 +58,19 @@ def test_sum_and_reverse_without_scripts(scriptless: Watched) -> None:
     run_reverse(scriptless)
 
 
+def test_run_again_edited(watched: Watched) -> None:
+    reply = httpx2.post(f"{watched.url}/task", json={"type": "sum", "params": [4, 2, 7]})
+    page = watched.goto(f"task/{reply.json()['task_id']}")
+    page.get_by_text("Run again, edited", exact=True).first.click()
+    expect(page.get_by_label("more 1", exact=True)).to_have_value("7")
+    page.get_by_label("a", exact=True).fill("40")
+    with page.expect_navigation(url="**/ui/task/*"):
+        button(page, "Run").click()
+    task = httpx2.get(f"{watched.url}/task/{page.url.rpartition('/')[2]}", params={"wait": 20}).json()
+    assert (task["params"], task["result"]) == ({"a": 40, "b": 2, "more": [7]}, 49)
+    assert task["replay_of"] == reply.json()["task_id"]
+
+
 def refused(watched: Watched) -> None:
     page = watched.goto("type/sum")
     page.get_by_label("a", exact=True).fill("four")
