@@ -32,8 +32,8 @@ async def finish(engine: Engine, bulk: BulkAction, at_once: int = 1000) -> BulkA
     return bulk
 
 
-async def act(engine: Engine, action: Action, task_ids: Sequence[UUID]) -> int:
+async def act(engine: Engine, action: Action, task_ids: Sequence[UUID], *, at_once: int = 1000) -> int:
     """Act on these tasks; return how many were changed."""
     bulk = make_bulk(action, task_ids)
     await engine.bulk.create(bulk)
-    return (await finish(engine, bulk)).done
+    return (await finish(engine, bulk, at_once)).done
