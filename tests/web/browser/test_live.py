@@ -65,7 +65,7 @@ def test_pausing(watched: Watched, stage: Stage) -> None:
     expect(page.locator(f"#t-{task_id}")).to_have_attribute("data-status", "cancelled")
 
 
-def test_the_overview_moves(watched: Watched, stage: Stage) -> None:
+def test_the_overview_moves(watched: Watched, stage: Stage, ids: dict[str, str]) -> None:
     page = watched.goto("")
     expect(page.get_by_role("button", name="Live")).to_be_visible()
     name = page.locator("#figures a").first
