@@ -561,11 +561,11 @@ async def test_a_task_behind_a_newer_one_of_higher_priority_is_noticed(
     a = await fleet.add("a")
     await fleet.known()
     await a.freeze()
+    b = await fleet.add("b")
     monkeypatch.setattr(pacing, "CHECK_AFTER", 0.2)
     low = await driver.submit()
     clock.advance(SECOND)
     await driver.submit(make_draft(priority=9))
-    b = await fleet.add("b")
     await b.takes(low)
 
 
