@@ -203,6 +203,7 @@ async def test_a_frozen_worker_is_passed_over_until_it_speaks(
     clock.advance(SECOND)
     await b.takes(first)
     assert a.told()[0] is True
+    engine._wakeups._passed_over.pop("b", None)  # on a busy machine it may have taken the first one too late
     before = b.told().count(True)
     for number in range(1, 4):
         b.begin()
@@ -561,11 +562,11 @@ async def test_a_task_behind_a_newer_one_of_higher_priority_is_noticed(
     a = await fleet.add("a")
     await fleet.known()
     await a.freeze()
+    b = await fleet.add("b")
     monkeypatch.setattr(pacing, "CHECK_AFTER", 0.2)
     low = await driver.submit()
     clock.advance(SECOND)
     await driver.submit(make_draft(priority=9))
-    b = await fleet.add("b")
     await b.takes(low)
 
 
