@@ -86,7 +86,7 @@ async def test_a_stream_is_logged_once_it_has_ended(logged: Rig) -> None:
 def test_the_setting(tmp_path: Path) -> None:
     env = {"TASKER_ACCESS_LOG": "on", "TASKER_LOG_FORMAT": "json", "TASKER_TOKEN": TOKEN}
     with run_server(tmp_path, env=env) as server:
-        asked = httpx2.get(f"{server.url}/task?q=%0a", headers={"authorization": f"Bearer {TOKEN}"})
+        asked = httpx2.get(f"{server.url}/task?other=%0a", headers={"authorization": f"Bearer {TOKEN}"})
         text = server.text()
         while f'"{asked.headers["request-id"]}"' not in text:  # the test's own time limit ends this
             text = server.text()
