@@ -17,8 +17,6 @@ BUSY = 0.7
 GROUP_COMMIT = 7
 """Commits that share a sync if none of them notifies: measured with 16 writers."""
 _BATCH_OF_A_BUSY_API = 16
-_COMMITS_OF_A_TASK = 3
-"""Submission, claim and end, each shared by a batch."""
 _DAY = 86_400
 
 
@@ -190,14 +188,19 @@ def costs_of(kept: Mapping[str, Any]) -> Costs:
     nobody, others = notices["listeners"][0], notices["other_channel"][-1]
     return Costs(
         submit=_step(steps["submit"]), claim=_step(steps["claim"]), complete=_step(steps["complete"]),
-        api=Step.through(alone["api_us"] / 1e6, many["api_us"] / 1e6, 1 / many["commits"]),
-        worker=Step.through(one["worker_us"] / 1e6, busy["worker_us"] / 1e6, _COMMITS_OF_A_TASK / busy["commits"]),
+        api=Step.through(alone["api_us"] / 1e6, many["api_us"] / 1e6, _batch(alone, many)),
+        worker=Step.through(one["worker_us"] / 1e6, busy["worker_us"] / 1e6, _batch(one, busy)),
         listen=(others["database_us"] - nobody["database_us"]) / others["listeners"] / 1e6,
         listen_worker=(others["client_us"] - nobody["client_us"]) / others["listeners"] / 1e6,
         idle=idle["database_us"] / 1e6, idle_worker=idle["client_us"] / 1e6, idle_syncs=idle["syncs"],
         wal=sum(figures["100"]["wal_bytes"] for figures in steps.values()),
         kept=sum(size for name, size in kept["tasks"]["bytes_kept"].items() if name.startswith("task")),
     )  # fmt: skip
+
+
+def _batch(alone: Mapping[str, Any], shared: Mapping[str, Any]) -> float:
+    """Return how many tasks shared a transaction: alone, each needs as many commits as a batch."""
+    return float(alone["commits"] / shared["commits"])
 
 
 def _step(figures: Mapping[str, Any]) -> Step:

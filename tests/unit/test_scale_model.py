@@ -98,7 +98,7 @@ def test_costs_of_what_was_measured() -> None:
             "accepted": [row, row, {"api_us": 60, "commits": 0.1}],
             "ran": [
                 row | {"workers": 1, "connections": 1, "database_us": 1000},
-                {"workers": 1, "connections": 64, "worker_us": 80, "commits": 0.3},
+                {"workers": 1, "connections": 64, "worker_us": 80, "commits": 0.1},
                 {"workers": 11, "connections": 1, "worker_us": 9800, "database_us": 8600},
             ],
         },
