@@ -24,7 +24,7 @@ Links = dict[str, list[str]]
 
 _REF = "#/components/schemas/{name}"
 _NAMES = {
-    "BulkBody": "Bulk",
+    "BulkBody": "NewBulk",
     "QueuePatch": "QueueChange",
     "RateBody": "RateChange",
     "ReplayBody": "Replay",
@@ -151,7 +151,9 @@ def _struct_schemas(operations: Sequence[Operation]) -> dict[str, Node]:
     used += [body for answer in answers for body in (answer.body, answer.receipt, *_items(answer))]
     structs = [SubmissionBody, Problem, TaskProblem, *filter(_is_struct, used)]
     _, found = msgspec.json.schema_components(structs, ref_template=_REF)
-    return {_NAMES.get(name, name): _as_sent(_outside(schema)) for name, schema in found.items()}
+    schemas = {_NAMES.get(name, name): _as_sent(_outside(schema)) for name, schema in found.items()}
+    assert len(schemas) == len(found), f"two structs have one name: {sorted(found)}"
+    return schemas
 
 
 def _as_sent(schema: Node) -> Node:
