@@ -38,7 +38,7 @@ class Recorder:
     def when_room(self, callback: Callable[[], None]) -> None:
         callback()
 
-    def printed(self, size: int) -> bool:
+    def printed(self, line: str, stream: str | None = None) -> bool:
         return True
 
     def peak_memory(self, size: int) -> None:

@@ -227,6 +227,7 @@ async def _ask_again_at_first(s: Service, a: Alices) -> None:
     mine = await s.submissions.submit(BOB, SUM)
     s.waiting._history.note("add", timedelta(hours=1))
     assert s.waiting.ask_again_at_first(BOB, mine.task) == timedelta(seconds=1)
+    assert s.waiting.ask_again_in_line(BOB, mine.task.type) == timedelta(seconds=1)
 
 
 async def _stats(s: Service, a: Alices) -> None:
@@ -277,6 +278,7 @@ OTHERS: dict[str, Ask] = {
     "waiting.with_reasons": _reasons,
     "waiting.ask_again": _ask_again,
     "waiting.ask_again_at_first": _ask_again_at_first,
+    "waiting.ask_again_in_line": _ask_again_at_first,
     "queues.stats": _stats,
     "queues.find_names": _queue_names,
     "budgets.check": _budget,

@@ -24,7 +24,7 @@ EVERYTHING = TaskFilter(types=("sum",))
 
 
 _KEPT = {"clock", "cursor_key", "tombstone", "usage_by_day", "webhook_dispatch", "journal", "journal_name", "task_span",
-         "failure", "failure_hour"}  # fmt: skip
+         "failure", "failure_hour", "task_change"}  # fmt: skip
 """Tables that keep nothing of a task but its id, owner, type, queue and times, and how it failed without any text."""
 
 

@@ -208,7 +208,8 @@ async def test_closing_leaves_the_files_of_another_service_alone(folder: Path, c
 
 async def test_files_that_sqlite_itself_shrinks_are_no_loss(engine: SqliteEngine, driver: Driver, folder: Path) -> None:
     """The log shrinks when it is emptied, and the database when free pages are returned, also by another program."""
-    ids = [await driver.submit() for _ in range(300)]
+    large = b'["' + b"x" * 2000 + b'"]'
+    ids = [await driver.submit(make_draft(driver.clock.now(), params=large)) for _ in range(300)]
     other = apsw.Connection(str(engine.path))
     other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     await engine.check()
