@@ -10,6 +10,7 @@ from html import unescape
 from typing import Any
 
 from tasker.api.replies import Scope
+from tasker.web.live import message, partial
 from tests.web.conftest import Web
 
 SOON = 10.0
@@ -164,3 +165,11 @@ async def test_it_ends_with_the_service(web: Web) -> None:
         await stream.text_with("still here")
         web.rig.service.stop()
         await stream.end()
+
+
+def test_no_line_of_a_text_is_a_line_of_the_stream() -> None:
+    sent = message([partial("x", "a\rid: 7\r\nevent: reset\nb")], "1")
+    assert sent == (
+        b'id: 1\ndata: <hx-partial hx-target="#x" hx-swap="outerMorph">a\ndata: id: 7\n'
+        b"data: event: reset\ndata: b</hx-partial>\n\n"
+    )
