@@ -127,3 +127,23 @@ async def test_the_navigation_shows_what_the_key_may_see(web: Web) -> None:
     page = await web.get("/ui/tasks", 403)
     assert 'aria-label="Pages"' in page or not any(one.nav and one.scope == "any" for one in table())
     assert 'href="tasks"' not in page
+
+
+async def test_a_key_that_may_not_read_sees_nothing_of_what_it_may_change(web: Web) -> None:
+    everything = await web.rig.key("read", "submit", "control", owner="alice")
+    task = {"type": "sum", "params": [424242, 2]}
+    body = {"name": "nightly", "interval": 3600, "task": task}
+    schedule = (await web.rig.client.post("/schedule", json=body, headers=everything)).json()["schedule_id"]
+    body = {"url": "https://example.com/424242"}
+    webhook = (await web.rig.client.post("/webhook", json=body, headers=everything)).json()["webhook_id"]
+    forms = (f"/ui/schedule/{schedule}/edit", f"/ui/webhook/{webhook}/edit")
+    await web.sign_in("read", "submit", "control", owner="alice")
+    for path in forms:
+        assert "424242" in await web.get(path)
+    await web.sign_in("submit", "control", owner="alice")
+    for path in forms:
+        assert "424242" not in await web.get(path, 403)
+    rotated = await web.post(f"/ui/webhook/{webhook}/rotate", page="/ui/types")
+    assert rotated.status_code == 200
+    assert "whsec_" in rotated.text  # it is told nowhere else
+    assert "424242" not in rotated.text

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from tasker.api.pages import list_query, page_parameters
 from tasker.api.replies import Reply
-from tasker.errors import Fault, RequestError
+from tasker.errors import Fault, Forbidden, RequestError
 from tasker.model import Status
 from tasker.model.keys import Caller
 from tasker.model.schedules import PastTick, Schedule
@@ -117,6 +117,8 @@ class SchedulePages:
 
     @show("/schedule/{schedule_id}/edit", scope="submit")
     async def edit_schedule(self, visit: Visit) -> Reply:
+        if not visit.caller.may("read"):
+            raise Forbidden("read", "the form shows the schedule")
         schedule = await self._schedules.get(visit.caller, visit.call.id_of("schedule_id"))
         return self._form(visit, schedule, _given(schedule))
 
