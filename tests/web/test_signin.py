@@ -137,7 +137,9 @@ async def test_nothing_is_written_to_the_audit_log_by_a_stranger(locked: Web) ->
     assert page.json()["items"] == []
 
 
-@pytest.mark.parametrize("where", ["tasks?status=failed&q=../x", "task/0198e000-0000-7000-8000-000000000000", "type/a.b"])
+@pytest.mark.parametrize(
+    "where", ["tasks?status=failed&q=../x", "task/0198e000-0000-7000-8000-000000000000", "type/a.b"]
+)
 async def test_the_key_leads_to_the_page_that_was_asked_for(locked: Web, where: str) -> None:
     reply = await locked.client.post("/ui/signin", data={"key": TOKEN, "where": where})
     assert reply.headers["location"] == where
