@@ -7,9 +7,17 @@ import contextlib
 import re
 from collections.abc import AsyncIterator
 from html import unescape
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 from tasker.api.replies import Scope
+from tasker.model import Task, TaskFilter
+from tasker.model.keys import ANYBODY, Caller
+from tasker.web.frame import Frame
+from tasker.web.live import message, partial
+from tasker.web.sessions import Sessions
+from tasker.web.tasks import RowMaker
 from tests.web.conftest import Web
 
 SOON = 10.0
@@ -164,3 +172,36 @@ async def test_it_ends_with_the_service(web: Web) -> None:
         await stream.text_with("still here")
         web.rig.service.stop()
         await stream.end()
+
+
+def test_no_line_of_a_text_is_a_line_of_the_stream() -> None:
+    sent = message([partial("x", "a\rid: 7\r\nevent: reset\nb")], "1")
+    assert sent == (
+        b'id: 1\ndata: <hx-partial hx-target="#x" hx-swap="outerMorph">a\ndata: id: 7\n'
+        b"data: event: reset\ndata: b</hx-partial>\n\n"
+    )
+
+
+async def test_a_row_read_before_a_change_is_not_kept_after_it(web: Web) -> None:
+    task_id, rig = UUID(await web.rig.submit()), web.rig
+    has_read, go_on = asyncio.Event(), asyncio.Event()
+
+    async def find(caller: Caller, task_id: UUID) -> Task | None:
+        task = await rig.service.tasks.find(caller, task_id)
+        has_read.set()
+        await go_on.wait()
+        return task
+
+    service = SimpleNamespace(tasks=SimpleNamespace(find=find), waiting=rig.service.waiting)
+    live = SimpleNamespace(pulse=SimpleNamespace(number=1))
+    frame = Frame(Sessions(rig.service.keys, None, rig.clock), rig.clock, engine="SQLite")  # type: ignore[arg-type]
+    rows = RowMaker(frame, service, live)  # type: ignore[arg-type]
+    slow = asyncio.create_task(rows.make(ANYBODY, [task_id], TaskFilter()))
+    async with asyncio.timeout(SOON):
+        await has_read.wait()
+        await rig.finish()
+        live.pulse.number = 2
+        await rows.make(ANYBODY, [], TaskFilter())  # for another page
+        go_on.set()
+        assert 'data-status="pending"' in (await slow)[0]
+        assert 'data-status="completed"' in (await rows.make(ANYBODY, [task_id], TaskFilter()))[0]

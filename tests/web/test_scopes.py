@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from unittest.mock import MagicMock
 
+import pytest
+
+from tasker import task
+from tasker.errors import Fault, Invalid
 from tasker.web.app import make_pages
 from tasker.web.page import Page
 from tests.web.conftest import Web
@@ -127,3 +132,61 @@ async def test_the_navigation_shows_what_the_key_may_see(web: Web) -> None:
     page = await web.get("/ui/tasks", 403)
     assert 'aria-label="Pages"' in page or not any(one.nav and one.scope == "any" for one in table())
     assert 'href="tasks"' not in page
+
+
+async def test_a_key_that_may_not_read_sees_nothing_of_what_it_may_change(web: Web) -> None:
+    everything = await web.rig.key("read", "submit", "control", owner="alice")
+    task = {"type": "sum", "params": [424242, 2]}
+    body = {"name": "nightly", "interval": 3600, "task": task}
+    schedule = (await web.rig.client.post("/schedule", json=body, headers=everything)).json()["schedule_id"]
+    body = {"url": "https://example.com/424242"}
+    webhook = (await web.rig.client.post("/webhook", json=body, headers=everything)).json()["webhook_id"]
+    forms = (f"/ui/schedule/{schedule}/edit", f"/ui/webhook/{webhook}/edit")
+    await web.sign_in("read", "submit", "control", owner="alice")
+    for path in forms:
+        assert "424242" in await web.get(path)
+    await web.sign_in("submit", "control", owner="alice")
+    for path in forms:
+        assert "424242" not in await web.get(path, 403)
+    rotated = await web.post(f"/ui/webhook/{webhook}/rotate", page="/ui/types")
+    assert rotated.status_code == 200
+    assert "whsec_" in rotated.text  # it is told nowhere else
+    assert "424242" not in rotated.text
+
+
+async def test_a_key_that_may_not_read_does_not_learn_why_an_original_no_longer_fits(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = [True]
+
+    def check(text: str) -> Iterator[Fault]:
+        if not fits[0]:
+            yield Fault("/text", f"{text} does not fit")
+
+    async def checked(text: str) -> str:
+        return text
+
+    web.rig.service.registry.add(task(name="checked", check=check, example=["good"])(checked))
+    everything = await web.rig.key("read", "submit", owner="alice")
+    body = {"name": "nightly", "interval": 3600, "task": {"type": "checked", "params": ["t424242"]}}
+    schedule = (await web.rig.client.post("/schedule", json=body, headers=everything)).json()["schedule_id"]
+    fits[0] = False
+
+    async def refuse(*_: object) -> None:
+        raise Invalid("q424242", faults=[Fault("/queue", "q424242"), Fault("/params/text", "is yours")])
+
+    monkeypatch.setattr(web.rig.service.submissions, "validate_replay", refuse)
+    deeds = (
+        (f"/ui/schedule/{schedule}/trigger", {}),
+        ("/ui/type/checked", {"do": "check", "origin": ANY_ID, "/text": "x"}),
+    )
+    await web.sign_in("read", "submit", owner="alice")
+    for path, fields in deeds:
+        assert "424242" in (await web.post(path, page="/ui/types", **fields)).text
+    await web.sign_in("submit", owner="alice")
+    for path, fields in deeds:
+        reply = await web.post(path, page="/ui/types", **fields)
+        assert reply.status_code == 422
+        assert "424242" not in reply.text
+        assert "may see why" in reply.text
+    assert "is yours" in reply.text

@@ -111,7 +111,19 @@ async def test_wrong_keys_are_counted_together_with_those_of_the_api(locked: Web
 
 @pytest.mark.parametrize(
     "where",
-    ["//evil.example", "https://evil.example", "/task", "../task", "javascript:alert(1)", "\\evil", "tasks\r\nx: y"],
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/task",
+        "../task",
+        "tasks/../../task",
+        "tasks/%2E%2e/.%2e/task",
+        "task/..",
+        "task/..?x",
+        "javascript:alert(1)",
+        "\\evil",
+        "tasks\r\nx: y",
+    ],
 )
 async def test_the_key_leads_nowhere_else(locked: Web, where: str) -> None:
     reply = await locked.client.post("/ui/signin", data={"key": TOKEN, "where": where})
@@ -123,3 +135,20 @@ async def test_nothing_is_written_to_the_audit_log_by_a_stranger(locked: Web) ->
     await locked.client.post("/ui/signin", data={"key": "wrong"})
     page = await locked.client.get("/audit", headers={"authorization": f"Bearer {TOKEN}"})
     assert page.json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    "where", ["tasks?status=failed&q=../x", "task/0198e000-0000-7000-8000-000000000000", "type/a.b"]
+)
+async def test_the_key_leads_to_the_page_that_was_asked_for(locked: Web, where: str) -> None:
+    reply = await locked.client.post("/ui/signin", data={"key": TOKEN, "where": where})
+    assert reply.headers["location"] == where
+
+
+async def test_the_folder_without_its_slash_leads_to_the_sign_in(locked: Web) -> None:
+    reply = await locked.client.get("/ui")
+    assert (reply.status_code, reply.headers["location"]) == (307, "ui/")
+    # what is refused at the folder or above it has its links from there
+    for path in ("/ui", "/"):
+        page = await locked.get(path, 421, headers={"host": "other.example"})
+        assert 'href="ui/static/' in page

@@ -129,8 +129,8 @@ async def test_last_event_id_takes_precedence_and_is_checked(web: Web) -> None:
     assert reply.status_code == 422
 
 
-def an_event(number: int) -> Event:
-    return Event(sequence=number, task_id=None, attempt=1, type="log", time=None, data=None)  # type: ignore[arg-type]
+def an_event(number: int, data: bytes = b"{}") -> Event:
+    return Event(sequence=number, task_id=None, attempt=1, type="log", time=None, data=data)  # type: ignore[arg-type]
 
 
 async def test_events_are_gathered() -> None:
@@ -154,6 +154,19 @@ async def test_events_are_gathered() -> None:
     assert found[0] == [1]
     assert [number for events in found for number in events] == [1, 2, 3, 4]
     assert [] in found
+
+
+async def test_a_gathering_is_bounded() -> None:
+    """What a task has said in megabytes comes in several messages, without a wait for the pause."""
+
+    async def source() -> AsyncGenerator[list[Event], None]:
+        for _ in range(20):
+            yield [an_event(1, b" " * 16 * 1024)] * 25
+
+    async with asyncio.timeout(LIMIT):
+        sizes = [sum(len(event.data) for event in events) async for events in gathered(source(), 0.05)]
+    assert max(sizes) <= 1024 * 1024
+    assert sum(sizes) == 20 * 25 * 16 * 1024
 
 
 async def test_a_gathering_that_is_left_ends_its_source() -> None:

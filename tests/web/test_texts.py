@@ -38,6 +38,14 @@ def test_line() -> None:
     assert texts.line("x" * 10_000_000, 5) == "xxxxx…"
 
 
+def test_no_more_of_a_line_is_named_than_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = []
+    monkeypatch.setattr(texts, "_name", lambda found: named.append(found[0]) or "?")
+    assert texts.line("\x01" * 10_000, 100) == "?" * 100 + "…"
+    assert len(named) <= 101
+    assert texts.line("\x1b[31m" * 50 + "red", 100) == "red"  # what is dropped does not count
+
+
 def test_json_line() -> None:
     assert texts.json_line(None) == ""
     assert texts.json_line(b'{\n  "a": 1\n}') == '{ "a": 1 }'

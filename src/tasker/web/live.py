@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
@@ -38,7 +39,7 @@ def partial(target: str, html: str, swap: str = "outerMorph") -> str:
 
 def message(parts: Iterable[str], event_id: str = "") -> bytes:
     """Return parts as one message of a stream."""
-    lines = "\n".join(parts).split("\n")
+    lines = _LINE_END.split("\n".join(parts))
     head = f"id: {event_id}\n" if event_id else ""
     return (head + "".join(f"data: {line}\n" for line in lines) + "\n").encode("utf-8", "backslashreplace")
 
@@ -46,6 +47,8 @@ def message(parts: Iterable[str], event_id: str = "") -> bytes:
 RESET = b"event: reset\ndata: \n\n"
 """Tells a page that it has missed something: it fetches its content anew."""
 BEAT = b": still here\n\n"
+_LINE_END = re.compile(r"\r\n|\r|\n")
+"""What ends a line of a stream: a lone carriage return too."""
 _HELLO = b": the parts of a page\nid: on\n\n"
 
 

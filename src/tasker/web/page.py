@@ -129,7 +129,9 @@ def pages_of(resource: object) -> list[Page]:
 
 
 def base_of(path: str) -> str:
-    """Return the relative address of the folder of pages, as seen from a page."""
+    """Return the relative address of the folder of pages, as seen from a page, or from above them."""
+    if path in ("/", ROOT):
+        return f"{ROOT[1:]}/"
     return "../" * max(0, path.count("/") - 2)
 
 

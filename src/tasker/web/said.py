@@ -5,8 +5,9 @@ The page has the end of both; what comes later is appended to it, and never sent
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,7 +20,8 @@ MOST_LINES = 1000
 LEVELS = ("all", "info", "warning", "error")
 """Which lines of the log a page shows: those of at least this level."""
 _RANKS = {"debug": 0, "info": 1, "warning": 2, "error": 3, "critical": 4}
-_LONGEST_LINE = 4000
+_LONGEST_LINE = 1000
+"""Characters of the message of a line, and of its fields: pages are made on the event loop."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -72,14 +74,14 @@ class Reader:
         for event in events:
             self._after = event.sequence
             if event.type == "output":
-                _add(pieces, str(_decode(event.data).get("chunk", "")))
+                pieces.append(Piece(str(_decode(event.data).get("chunk", ""))))
             elif event.type == "log":
                 line = self._line(event)
                 lines += [line] if _RANKS.get(line.level, _RANKS["info"]) >= self._least else []
             else:
                 is_news = True
                 pieces += self._note(event)
-        return Said([_shown(piece) for piece in pieces], lines[-MOST_LINES:], self._after, is_news)
+        return Said([_shown(piece) for piece in _joined(pieces)], lines[-MOST_LINES:], self._after, is_news)
 
     def lines_of(self, events: Iterable[Event]) -> list[Line]:
         """Return the lines of `log` events, whatever their level."""
@@ -103,18 +105,17 @@ class Reader:
             at="" if began is None else f"+{times.duration(max(event.time - began, timedelta(0)))}",
             level=level if level in _RANKS else texts.line(level, 20),
             text=texts.line(str(data.get("message", "")), _LONGEST_LINE),
-            fields=" ".join(f"{texts.line(name, 100)}={_value(value)}" for name, value in fields.items())[
-                :_LONGEST_LINE
-            ],
+            fields=_fields(fields),
         )
 
 
-def _add(pieces: list[Piece], text: str) -> None:
+def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Join output that no other thing separates: what an escape sequence begins may be in the next event."""
-    if pieces and not pieces[-1].attempt:
-        pieces[-1] = Piece(pieces[-1].text + text)
-    else:
-        pieces.append(Piece(text))
+    for is_heading, several in groupby(pieces, lambda piece: piece.attempt > 0):
+        if is_heading:
+            yield from several
+        else:
+            yield Piece("".join(piece.text for piece in several))
 
 
 def _shown(piece: Piece) -> Piece:
@@ -131,6 +132,18 @@ def end_of(text: str, lines: int = MOST_LINES, most: int = texts.SHOWN) -> str:
             break
     start = max(at + 1, cut) if at >= 0 or cut else 0
     return text if not start else f"⟨{start:,} characters are left out⟩\n{text[start:]}"
+
+
+def _fields(fields: Mapping[str, Any]) -> str:
+    """Return the fields of a line, as many as fit."""
+    shown: list[str] = []
+    left = _LONGEST_LINE
+    for name, value in fields.items():
+        if left <= 0:
+            break
+        shown.append(f"{texts.line(name, 100)}={_value(value)}")
+        left -= len(shown[-1]) + 1
+    return " ".join(shown)[:_LONGEST_LINE]
 
 
 def _value(value: Any) -> str:

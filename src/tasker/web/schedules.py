@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
 from tasker.api.pages import list_query, page_parameters
+from tasker.api.receipts import as_told
 from tasker.api.replies import Reply
-from tasker.errors import Fault, RequestError
+from tasker.errors import Fault, Forbidden, Invalid, RequestError
 from tasker.model import Status
 from tasker.model.keys import Caller
 from tasker.model.schedules import PastTick, Schedule
@@ -117,6 +118,8 @@ class SchedulePages:
 
     @show("/schedule/{schedule_id}/edit", scope="submit")
     async def edit_schedule(self, visit: Visit) -> Reply:
+        if not visit.caller.may("read"):
+            raise Forbidden("read", "the form shows the schedule")
         schedule = await self._schedules.get(visit.caller, visit.call.id_of("schedule_id"))
         return self._form(visit, schedule, _given(schedule))
 
@@ -141,7 +144,11 @@ class SchedulePages:
     @act("/schedule/{schedule_id}/trigger", scope="submit", deed="trigger_schedule")
     async def trigger_schedule(self, visit: Visit) -> Reply:
         """Submit a task of the schedule now, and show it."""
-        submitted = await self._service.submissions.trigger(visit.caller, visit.call.id_of("schedule_id"))
+        caller, schedule_id = visit.caller, visit.call.id_of("schedule_id")
+        try:
+            submitted = await self._service.submissions.trigger(caller, schedule_id)
+        except Invalid as error:
+            raise (as_told(caller, error, ()) if error.faults else error) from None
         return self._frame.see(visit, f"task/{submitted.task.task_id}")
 
     @act("/schedule/{schedule_id}/delete", scope="control", deed="delete_schedule")

@@ -25,7 +25,7 @@ COOKIE = "tasker"
 LASTS = timedelta(hours=8)
 _OF_TOKEN = "token"  # noqa: S105  stands for TASKER_TOKEN in place of a key's id
 _STATIC = "/ui/static/"
-_PUBLIC = frozenset({"/", "/ui/signin"})
+_PUBLIC = frozenset({"/", "/ui", "/ui/signin"})
 """Served without a key, as whole paths, besides the static files."""
 
 

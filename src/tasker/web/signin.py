@@ -12,8 +12,11 @@ from tasker.web.frame import Frame, takes_gzip
 from tasker.web.page import Visit, act, show
 from tasker.web.queries import query_parameter
 
-_ADDRESS = re.compile(r"[a-z]+(?:/[A-Za-z0-9._~%-]+)*/?(?:\?[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*)?")
-"""An address below the folder of pages: it leads to no other place."""
+_ADDRESS = re.compile(
+    r"[a-z]+(?:/(?!(?:\.|%2[Ee]){1,2}(?:[/?]|\Z))[A-Za-z0-9._~%-]+)*/?"
+    r"(?:\?[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*)?"
+)
+"""An address below the folder of pages: it leads to no other place, so none of its parts is `.` or `..`."""
 
 
 class SignInPages:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, cast
 from uuid import UUID
@@ -29,6 +29,8 @@ PAUSE = 0.25
 LOOK_AGAIN = 15.0
 """Seconds between looks at a task that has ended: it may be run again."""
 _MOST_GATHERED = 1000
+_MOST_BYTES = 512 * 1024
+"""Events, and bytes of them, from which on a message waits no longer: a task may say 16 KiB in each."""
 
 
 def digest(parts: dict[str, str]) -> str:
@@ -127,6 +129,10 @@ class TaskStream:
         return message(told, str(after)) if told else BEAT
 
 
+def _is_much(events: Sequence[Event]) -> bool:
+    return len(events) >= _MOST_GATHERED or sum(len(memoryview(event.data)) for event in events) >= _MOST_BYTES
+
+
 async def gathered(source: AsyncGenerator[list[Event], None], pause: float) -> AsyncGenerator[list[Event], None]:
     """Yield the lists of a source, joined so that at least `pause` seconds are between two; empty ones alone."""
     loop = asyncio.get_running_loop()
@@ -144,7 +150,7 @@ async def gathered(source: AsyncGenerator[list[Event], None], pause: float) -> A
                 batch += events
                 if not batch:
                     yield []
-            if batch and (loop.time() >= due or len(batch) >= _MOST_GATHERED):
+            if batch and (loop.time() >= due or _is_much(batch)):
                 due, told, batch = loop.time() + pause, batch, []
                 yield told
         if batch:

@@ -129,6 +129,10 @@ class TaskPages:
                 await watch.wait(HEARTBEAT)
 
 
+_Found = dict[tuple[UUID, str | None], Task | None]
+_Made = dict[tuple[UUID, str | None, bool], str]
+
+
 class RowMaker:
     """Makes rows of tasks that have changed, once for all pages that show them."""
 
@@ -137,33 +141,34 @@ class RowMaker:
         self._service = service
         self._pulse = live.pulse
         self._number = 0
-        self._found: dict[tuple[UUID, str | None], Task | None] = {}
-        self._made: dict[tuple[UUID, str | None, bool], str] = {}
+        self._found: _Found = {}
+        self._made: _Made = {}
 
     async def make(self, caller: Caller, task_ids: Collection[UUID], where: TaskFilter) -> list[str]:
         """Return the rows of those of the tasks that the caller sees. A row that no longer fits is dimmed."""
         if self._number != self._pulse.number:
             self._number, self._found, self._made = self._pulse.number, {}, {}
-        tasks = [task for task_id in task_ids if (task := await self._find(caller, task_id)) is not None]
-        return [self._row(caller, task, bool(where.status) and task.status not in where.status) for task in tasks]
+        found, made = self._found, self._made  # what is read before the next change is not kept after it
+        tasks = [task for task_id in task_ids if (task := await self._find(found, caller, task_id)) is not None]
+        return [self._row(made, caller, task, bool(where.status) and task.status not in where.status) for task in tasks]
 
-    async def _find(self, caller: Caller, task_id: UUID) -> Task | None:
+    async def _find(self, found: _Found, caller: Caller, task_id: UUID) -> Task | None:
         """Return a task as the caller sees it: also why it waits depends on whose tasks the caller may know of."""
         key = task_id, caller.only
-        if key not in self._found:
+        if key not in found:
             task = await self._service.tasks.find(caller, task_id)
             shown = [] if task is None else await self._service.waiting.with_reasons(caller, [task])
-            self._found[key] = shown[0] if shown else None
-        return self._found[key]
+            found[key] = shown[0] if shown else None
+        return found[key]
 
-    def _row(self, caller: Caller, task: Task, is_gone: bool) -> str:
+    def _row(self, made: _Made, caller: Caller, task: Task, is_gone: bool) -> str:
         key = task.task_id, caller.only, is_gone
-        html = self._made.get(key)
+        html = made.get(key)
         if html is None:
             now = self._frame.clock.now()
             row = row_of(task, now)
             html = self._frame.part("macros.html", "task_row", t=row, now=now, base="", is_gone=is_gone)
-            self._made[key] = html = partial(f"t-{row.id}", html)
+            made[key] = html = partial(f"t-{row.id}", html)
         return html
 
 

@@ -70,7 +70,8 @@ def plain(text: str) -> str:
 def line(text: str, most: int = 300) -> str:
     """Return a text as one line of at most `most` characters; line breaks and runs of blanks become one blank."""
     is_cut = len(text) > 4 * most
-    text = plain(_BLANKS.sub(" ", text[: 4 * most]).strip())
+    text = _ESCAPES.sub("", _BLANKS.sub(" ", text[: 4 * most]).strip())
+    text = _ODD.sub(_name, text[: most + 1])  # a name is no shorter than what it stands for
     return text[:most] + "…" if is_cut or len(text) > most else text
 
 

@@ -12,8 +12,9 @@ import msgspec
 
 from tasker.api.calls import Parameter, one_of
 from tasker.api.catalogue import type_in_path
+from tasker.api.receipts import as_told, members
 from tasker.api.replies import Reply
-from tasker.errors import Fault, Forbidden, NotFound, RequestError
+from tasker.errors import Fault, Forbidden, Invalid, NotFound, RequestError
 from tasker.model import Task, TaskFilter
 from tasker.model.keys import ANYBODY
 from tasker.model.stats import WINDOWS, Window
@@ -116,6 +117,8 @@ class TypePages:
             else:
                 submitted = await submissions.submit(caller, body)
         except RequestError as error:
+            if draft.origin is not None and isinstance(error, Invalid) and error.faults:
+                error = as_told(caller, error, members(body))
             return await self._refused(visit, task_type, form, draft, error.faults, error)
         if only_check:
             return await self._render(visit, task_type, form, draft, checked=True)

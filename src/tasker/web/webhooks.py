@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from tasker.api.pages import list_query, page_parameters
 from tasker.api.replies import Reply
-from tasker.errors import Fault, RequestError
+from tasker.errors import Fault, Forbidden, RequestError
 from tasker.model.webhooks import EVENT_TYPES, Webhook
 from tasker.requests.webhooks import PREFIX, read_rotation, read_webhook, read_webhook_patch
 from tasker.rules.urls import UrlRules
@@ -74,6 +74,8 @@ class WebhookPages:
 
     @show("/webhook/{webhook_id}/edit", scope="control")
     async def edit_webhook(self, visit: Visit) -> Reply:
+        if not visit.caller.may("read"):
+            raise Forbidden("read", "the form shows the webhook")
         webhook = await self._webhooks.get(visit.caller, visit.call.id_of("webhook_id"))
         return self._form(visit, webhook, _given(webhook))
 
@@ -120,7 +122,9 @@ class WebhookPages:
         return self._frame.see(visit, f"webhook/{webhook_id}")
 
     async def _show(self, visit: Visit, webhook: Webhook, *, secret: str | None = None) -> Reply:
-        """Return the page of a webhook. secret: to show this once, to those who may read the webhook."""
+        """Return the page of a webhook. secret: to show this once. A key without the scope read sees that alone."""
+        if not visit.caller.may("read"):
+            return self._frame.render(visit, "webhook_secret.html", page="webhooks", secret=secret)
         query = {"limit": 50, **visit.query}
         page = await self._webhooks.deliveries(visit.caller, webhook.webhook_id, status=None, **query)
         return self._frame.render(

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from typing import Any, Final, TypeAlias
 
 from tasker.errors import Invalid, Malformed
@@ -84,9 +85,9 @@ def write(value: Given, indent: str = "") -> str:
 
 
 def _written(value: Value, indent: str, newline: str) -> Iterator[str]:
-    if isinstance(value, Number | Broken):
-        yield value.text
-    elif isinstance(value, list | dict):
+    if not isinstance(value, list | dict):
+        yield _leaf(value)
+    else:
         begin, end = "[]" if isinstance(value, list) else "{}"
         inner = newline + indent
         first = True
@@ -94,18 +95,29 @@ def _written(value: Value, indent: str, newline: str) -> Iterator[str]:
         for name, each in _members(value):
             yield inner if first else f",{inner or ' '}"
             yield name
-            yield from _written(each, indent, inner)
+            if isinstance(each, list | dict):
+                yield from _written(each, indent, inner)
+            else:  # there may be very many
+                yield _leaf(each)
             first = False
         yield end if first else newline + end
-    else:
-        yield _OUTSIDE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def _leaf(value: str | Number | bool | Broken | None) -> str:
+    if isinstance(value, str):
+        return _OUTSIDE.sub(_escaped, encode_basestring(value))  # json.dumps makes an encoder for each
+    return value.text if isinstance(value, Number | Broken) else json.dumps(value)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _members(value: list[Value] | dict[str, Value]) -> Iterator[tuple[str, Value]]:
     if isinstance(value, list):
         yield from (("", each) for each in value)
     else:
-        yield from ((f"{write(key)}: ", each) for key, each in value.items())
+        yield from ((f"{_leaf(key)}: ", each) for key, each in value.items())
 
 
 def is_visible(text: str) -> bool:
