@@ -60,6 +60,11 @@ async def test_an_action_is_found_as_it_was_created(engine: Engine, clock: Manua
     assert await engine.bulk.find(uuid4()) is None
 
 
+def test_a_stored_filter_for_tasks_without_an_owner_selects_no_others() -> None:
+    where = TaskFilter(owner="")
+    assert read_filter(write_filter(where)) == where
+
+
 async def test_actions_are_listed_newest_first(engine: Engine) -> None:
     mine = [await created(engine, make_bulk("cancel", owner="me", tasks_of="me")) for _ in range(3)]
     on_all = await created(engine, make_bulk("cancel", owner="me"))

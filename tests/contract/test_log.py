@@ -61,6 +61,17 @@ async def test_a_log_by_level(driver: Driver, engine: Engine, clock: ManualClock
     assert await walk(engine, task_id, levels=("critical",)) == [[]]
 
 
+async def test_a_record_with_a_nul_has_a_level(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+    task_id = await driver.submit()
+    claim = await driver.claim_one()
+    texts = ("a\0b", "a\\u0000b", '\\\0"')
+    data = [msgspec.json.encode({"level": "info", "message": text, "fields": {"n": n}}) for n, text in enumerate(texts)]
+    events = tuple(NewEvent(type="log", time=clock.now(), data=one) for one in data)
+    assert await engine.record(claim.lease, Report(events=events))
+    assert await walk(engine, task_id, levels=("info",)) == [[0, 1, 2]]
+    assert await walk(engine, task_id, levels=("error",)) == [[]]
+
+
 async def test_another_tasks_log_is_not_read(driver: Driver, engine: Engine, clock: ManualClock) -> None:
     await logged(driver, clock)
     other = await driver.submit()

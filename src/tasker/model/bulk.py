@@ -131,7 +131,8 @@ def _summed(*each: Mapping[str, int]) -> dict[str, int]:
 
 def write_filter(where: TaskFilter) -> Raw:
     """Return a filter as JSON, without the members that select everything."""
-    return Raw(msgspec.json.encode({name: value for name, value in structs.asdict(where).items() if value}))
+    given = {name: value for name, value in structs.asdict(where).items() if value not in (None, ())}
+    return Raw(msgspec.json.encode(given))
 
 
 def read_filter(selects: Raw) -> TaskFilter | None:
