@@ -219,9 +219,9 @@ def _make_pools(registry: Registry, slots: int, processes: int) -> list[SlotPool
 
 
 async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    """Cancel tasks and wait for their end."""
+    """Cancel tasks and wait for their end; one may just have failed to store its attempt's end."""
     for task in tasks:
         task.cancel()
     for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError, Unavailable):
             await task
