@@ -14,7 +14,7 @@ HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">",
     "\u202etxt.exe\u202c and \u2066isolated\u2069",
     "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x08\x08",
-    "'\"><svg onload=document.title='owned'>{{ 7 * 7 }} ${7*7} </textarea></template>",
+    "'\"><svg onload=document.title='owned'>{{ 7919 * 7907 }} ${7919*7907} </textarea></template>",
     "javascript:document.title='owned'",
     '<hx-partial hx-target="body">owned</hx-partial>',
     "</bdi></code></td></tr></table><form action=//evil.example><button>Sign in",

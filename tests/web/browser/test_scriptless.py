@@ -47,7 +47,7 @@ def test_hostile_texts_are_inert(watched: Watched, stage: Stage) -> None:
         text = page.locator("body").inner_text()
         assert "\u202e" not in text
         assert "\x1b" not in text
-        assert "49" not in page.locator("main code").all_inner_texts()
+        assert "62615533" not in text
     page = watched.goto("tasks?type=say")
     expect(page.get_by_role("button", name="Live")).to_be_visible()
     stage.end(stage.submit("say", "<hx-partial hx-target='h1'>owned</hx-partial><img src=x onerror=alert(1)>"))
