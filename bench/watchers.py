@@ -1,0 +1,181 @@
+"""Live pages of the dashboard: what many of them cost beside a load, and when they show a change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from bench import load
+from bench.measures import NOOP, Plan, percentile
+from bench.report import Row
+from bench.servers import TASKER, Server, running
+from tasker.web.queries import pack_ids
+
+_PAGES = 100
+_RATE = 1000
+"""Tasks a second of the load."""
+_CHANGES = 50
+"""Tasks in sight of the lists that end meanwhile, at an even pace."""
+_ROUNDS = 3
+_LATE = 1.2
+"""How much longer the load may take than it should: the server would have less to do in a second."""
+_MOST_CPU, _MOST_DELAY = 0.05, 500
+_ENDED = re.compile(rb'<tr id="t-([0-9a-f-]{36})" data-status="completed"')
+
+
+@dataclass
+class _Watched:
+    """What open pages got: bytes, messages, and when each saw that a task had ended, in seconds since 1970.
+
+    connected: pages whose stream has begun. is_over: tells them to close.
+    """
+
+    bytes: int = 0
+    messages: int = 0
+    connected: int = 0
+    is_over: bool = False
+    seen: list[tuple[str, float]] = field(default_factory=list)
+
+
+def watchers(plan: Plan) -> list[Row]:
+    """100 open pages, half overviews, half lists, at 1,000 tasks/s: processor time over the same load alone."""
+    seconds = 2 * plan.seconds
+    alone: list[float] = []
+    beside: list[float] = []
+    delays: list[float] = []
+    watched = _Watched()
+    with running(TASKER, plan.disk) as server:
+        _load(server, _RATE, 1)
+        for place in range(min(plan.rounds, _ROUNDS)):
+            for is_watched in (place % 2 == 0, place % 2 == 1):
+                ids = _later(server, seconds)
+                if is_watched:
+                    watched = _Watched()
+                    with _watching(server.port, ids, watched):
+                        beside.append(_load(server, _RATE, seconds))
+                        _await_ended(server, ids)
+                    delays += _delays(server, watched)
+                else:
+                    alone.append(_load(server, _RATE, seconds))
+                    _await_ended(server, ids)
+    return _rows(alone, beside, sorted(delays), watched, seconds)
+
+
+def _rows(alone: list[float], beside: list[float], delays: list[float], watched: _Watched, seconds: float) -> list[Row]:
+    more = statistics.median(with_them - without for with_them, without in zip(beside, alone, strict=True))
+    expected = len(beside) * _CHANGES * (_PAGES // 2)
+    kilobytes = watched.bytes / seconds / 1000
+    return [
+        Row(f"{_PAGES} open pages at {_RATE:,} tasks/s: of a core, over the same load alone", more * 100, "%",
+            _MOST_CPU * 100, "at most",
+            f"{statistics.median(beside):.0%} with them, {statistics.median(alone):.0%} alone; {len(beside)} rounds; "
+            f"{watched.messages / seconds:,.0f} messages and {kilobytes:,.0f} kB a second"),
+        Row("  changes in sight that came", len(delays) / expected, bar=1, detail=f"{len(delays):,} of {expected:,}"),
+        Row("  p95 from the end of a task to the page", percentile(delays, 95) * 1000, "ms", _MOST_DELAY, "at most",
+            f"p50 {percentile(delays, 50) * 1000:.0f} ms"),
+    ]  # fmt: skip
+
+
+def _later(server: Server, seconds: float) -> list[str]:
+    """Submit the tasks that end one after the other within this time."""
+    ids: list[str] = []
+
+    def on_reply(status: int, body: bytes, _took: float) -> None:
+        if status != 202:
+            raise load.LoadError(f"a delayed task gave {status} {body[:200]!r}")
+        ids.append(json.loads(body)["task_id"])
+
+    bodies = ({"type": "noop", "delay": seconds * (place + 1) / (_CHANGES + 1)} for place in range(_CHANGES))
+    with load.Client(server.port, 1) as client:
+        requests = [load.post("/task", json.dumps({**body, "params": []}).encode()) for body in bodies]
+        client.exchange(requests, on_reply, until=float("inf"))
+    return ids
+
+
+def _load(server: Server, rate: int, seconds: float) -> float:
+    """Submit no-op tasks at an even pace for this long; return the share of a core that the server has used."""
+    begun, before = time.perf_counter(), server.cpu_seconds()
+
+    def paced() -> Iterator[bytes]:
+        for number in range(int(rate * seconds)):
+            time.sleep(max(0.0, begun + number / rate - time.perf_counter()))
+            yield NOOP
+
+    def on_reply(status: int, body: bytes, _took: float) -> None:
+        if status != 202:
+            raise load.LoadError(f"a submission gave {status} {body[:200]!r}")
+
+    with load.Client(server.port, 16) as client:
+        client.exchange(paced(), on_reply, until=float("inf"))
+    took = time.perf_counter() - begun
+    if took > _LATE * seconds:
+        raise load.LoadError(f"{rate:,} tasks/s for {seconds:g} s took {took:.1f} s: the machine is too busy")
+    return (server.cpu_seconds() - before) / took
+
+
+def _await_ended(server: Server, ids: list[str]) -> None:
+    """Wait until the tasks are completed, and the pages have had time to show it."""
+    load.wait_completed(server.port, ids, timeout=30)
+    time.sleep(1)
+
+
+def _delays(server: Server, watched: _Watched) -> list[float]:
+    """Return the seconds from the end of a task, as the service noted it, to each page that has shown it."""
+    ended: dict[str, float] = {}
+    for task_id in {task_id for task_id, _ in watched.seen}:
+        found = json.loads(load.fetch(server.port, f"/task/{task_id}"))
+        ended[task_id] = datetime.fromisoformat(found["finished_at"]).timestamp()
+    return [at - ended[task_id] for task_id, at in watched.seen]
+
+
+@contextmanager
+def _watching(port: int, ids: list[str], watched: _Watched) -> Iterator[None]:
+    """Keep the pages open, in a thread of their own, until the block ends."""
+    thread = threading.Thread(target=asyncio.run, args=(_watch_all(port, ids, watched),))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 10
+        while watched.connected < _PAGES:
+            if time.monotonic() > deadline:
+                raise load.LoadError(f"{watched.connected} of {_PAGES} pages were opened")
+            time.sleep(0.01)
+        yield
+    finally:
+        watched.is_over = True
+        thread.join()
+
+
+async def _watch_all(port: int, ids: list[str], watched: _Watched) -> None:
+    paths = ("/ui/live/overview?window=1h", f"/ui/live/tasks?rows={pack_ids(ids)}")
+    streams = [asyncio.create_task(_watch(port, paths[place % 2], watched)) for place in range(_PAGES)]
+    while not watched.is_over:
+        await asyncio.sleep(0.05)
+    for stream in streams:
+        stream.cancel()
+    await asyncio.gather(*streams, return_exceptions=True)
+
+
+async def _watch(port: int, path: str, watched: _Watched) -> None:
+    """Read the stream of a page, as a browser does."""
+    reader, writer = await asyncio.open_connection(load.HOST, port, limit=1 << 20)
+    writer.write(load.get(path))
+    head = await reader.readuntil(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise load.LoadError(f"GET {path} gave {head[:100]!r}")
+    watched.connected += 1
+    while message := await reader.readuntil(b"\n\n"):
+        now = time.time()
+        watched.bytes += len(message)
+        watched.messages += 1
+        watched.seen += [(found.decode(), now) for found in _ENDED.findall(message)]
+
+
+MEASURES: dict[str, Callable[[Plan], list[Row]]] = {"watchers": watchers}
