@@ -33,16 +33,17 @@ _ENDED = re.compile(rb'<tr id="t-([0-9a-f-]{36})" data-status="completed"')
 
 @dataclass
 class _Watched:
-    """What open pages got: bytes, messages, and when each saw that a task had ended, in seconds since 1970.
+    """What open pages got.
 
-    connected: pages whose stream has begun. is_over: tells them to close.
+    connected: pages whose stream has begun. is_over: tells them to close. seen: when a page, by number, first showed
+    that a task had ended, in seconds since 1970.
     """
 
     bytes: int = 0
     messages: int = 0
     connected: int = 0
     is_over: bool = False
-    seen: list[tuple[str, float]] = field(default_factory=list)
+    seen: dict[tuple[int, str], float] = field(default_factory=dict)
 
 
 def watchers(plan: Plan) -> list[Row]:
@@ -130,10 +131,10 @@ def _await_ended(server: Server, ids: list[str]) -> None:
 def _delays(server: Server, watched: _Watched) -> list[float]:
     """Return the seconds from the end of a task, as the service noted it, to each page that has shown it."""
     ended: dict[str, float] = {}
-    for task_id in {task_id for task_id, _ in watched.seen}:
+    for task_id in {task_id for _, task_id in watched.seen}:
         found = json.loads(load.fetch(server.port, f"/task/{task_id}"))
         ended[task_id] = datetime.fromisoformat(found["finished_at"]).timestamp()
-    return [at - ended[task_id] for task_id, at in watched.seen]
+    return [at - ended[task_id] for (_, task_id), at in watched.seen.items()]
 
 
 @contextmanager
@@ -155,7 +156,7 @@ def _watching(port: int, ids: list[str], watched: _Watched) -> Iterator[None]:
 
 async def _watch_all(port: int, ids: list[str], watched: _Watched) -> None:
     paths = ("/ui/live/overview?window=1h", f"/ui/live/tasks?rows={pack_ids(ids)}")
-    streams = [asyncio.create_task(_watch(port, paths[place % 2], watched)) for place in range(_PAGES)]
+    streams = [asyncio.create_task(_watch(port, place, paths[place % 2], watched)) for place in range(_PAGES)]
     while not watched.is_over:
         await asyncio.sleep(0.05)
     for stream in streams:
@@ -163,7 +164,7 @@ async def _watch_all(port: int, ids: list[str], watched: _Watched) -> None:
     await asyncio.gather(*streams, return_exceptions=True)
 
 
-async def _watch(port: int, path: str, watched: _Watched) -> None:
+async def _watch(port: int, number: int, path: str, watched: _Watched) -> None:
     """Read the stream of a page, as a browser does."""
     reader, writer = await asyncio.open_connection(load.HOST, port, limit=1 << 20)
     writer.write(load.get(path))
@@ -175,7 +176,8 @@ async def _watch(port: int, path: str, watched: _Watched) -> None:
         now = time.time()
         watched.bytes += len(message)
         watched.messages += 1
-        watched.seen += [(found.decode(), now) for found in _ENDED.findall(message)]
+        for found in _ENDED.findall(message):
+            watched.seen.setdefault((number, found.decode()), now)
 
 
 MEASURES: dict[str, Callable[[Plan], list[Row]]] = {"watchers": watchers}
