@@ -17,6 +17,8 @@ from bench import load
 from bench.measures import NOOP, Plan, percentile
 from bench.report import Row
 from bench.servers import TASKER, Server, running
+from tasker.clock import SystemClock
+from tasker.model import new_task_id
 from tasker.web.queries import pack_ids
 
 _PAGES = 100
@@ -57,16 +59,14 @@ def watchers(plan: Plan) -> list[Row]:
         _load(server, _RATE, 1)
         for place in range(min(plan.rounds, _ROUNDS)):
             for is_watched in (place % 2 == 0, place % 2 == 1):
-                ids = _later(server, seconds)
+                ids = [str(new_task_id(SystemClock().now())) for _ in range(_CHANGES)]
                 if is_watched:
                     watched = _Watched()
                     with _watching(server.port, ids, watched):
-                        beside.append(_load(server, _RATE, seconds))
-                        _await_ended(server, ids)
+                        beside.append(_burst(server, ids, seconds))
                     delays += _delays(server, watched)
                 else:
-                    alone.append(_load(server, _RATE, seconds))
-                    _await_ended(server, ids)
+                    alone.append(_burst(server, ids, seconds))
     return _rows(alone, beside, sorted(delays), watched, seconds)
 
 
@@ -85,20 +85,28 @@ def _rows(alone: list[float], beside: list[float], delays: list[float], watched:
     ]  # fmt: skip
 
 
-def _later(server: Server, seconds: float) -> list[str]:
-    """Submit the tasks that end one after the other within this time."""
-    ids: list[str] = []
+def _burst(server: Server, ids: list[str], seconds: float) -> float:
+    """Run the load and the tasks in sight; return the share of a core that the server has used for the load."""
+    _later(server, ids, seconds)
+    used = _load(server, _RATE, seconds)
+    load.wait_completed(server.port, ids, timeout=30)
+    time.sleep(1)  # the pages may show it later
+    return used
+
+
+def _later(server: Server, ids: list[str], seconds: float) -> None:
+    """Submit the tasks in sight, which end one after the other within this time."""
 
     def on_reply(status: int, body: bytes, _took: float) -> None:
-        if status != 202:
+        if status != 201:
             raise load.LoadError(f"a delayed task gave {status} {body[:200]!r}")
-        ids.append(json.loads(body)["task_id"])
 
-    bodies = ({"type": "noop", "delay": seconds * (place + 1) / (_CHANGES + 1)} for place in range(_CHANGES))
+    requests: list[bytes] = []
+    for place, task_id in enumerate(ids):
+        body = {"type": "noop", "params": [], "delay": seconds * (place + 1) / (_CHANGES + 1)}
+        requests.append(load.post(f"/task/{task_id}", json.dumps(body).encode(), method="PUT"))
     with load.Client(server.port, 1) as client:
-        requests = [load.post("/task", json.dumps({**body, "params": []}).encode()) for body in bodies]
         client.exchange(requests, on_reply, until=float("inf"))
-    return ids
 
 
 def _load(server: Server, rate: int, seconds: float) -> float:
@@ -120,12 +128,6 @@ def _load(server: Server, rate: int, seconds: float) -> float:
     if took > _LATE * seconds:
         raise load.LoadError(f"{rate:,} tasks/s for {seconds:g} s took {took:.1f} s: the machine is too busy")
     return (server.cpu_seconds() - before) / took
-
-
-def _await_ended(server: Server, ids: list[str]) -> None:
-    """Wait until the tasks are completed, and the pages have had time to show it."""
-    load.wait_completed(server.port, ids, timeout=30)
-    time.sleep(1)
 
 
 def _delays(server: Server, watched: _Watched) -> list[float]:
