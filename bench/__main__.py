@@ -13,9 +13,23 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from bench import batches, counting, distributed, lists, machine, many_workers, measures, needs, queues, streams
+from bench import (
+    batches,
+    counting,
+    distributed,
+    lists,
+    machine,
+    many_workers,
+    measures,
+    needs,
+    pages,
+    queues,
+    streams,
+    watchers,
+)
 from bench.measures import Plan
 from bench.report import Row, keep, table
 from bench.servers import LOAD_CORE, pin
@@ -29,6 +43,8 @@ MEASURES = (
     | lists.MEASURES
     | many_workers.MEASURES
     | counting.MEASURES
+    | pages.MEASURES
+    | watchers.MEASURES
 )
 
 
@@ -38,6 +54,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=list(MEASURES), help="measure this alone; keep nothing")
     parser.add_argument("--disk", type=Path, default=Path(__file__).parent.parent, help="where the data folders go")
     parser.add_argument("--rounds", type=int, help="how often each server is measured")
+    parser.add_argument("--tasks", type=int, action="append", help="how many tasks `pages` has (repeatable)")
     return parser.parse_args()
 
 
@@ -45,8 +62,12 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     plan = Plan(arguments.disk)
     if arguments.quick:
         plan = Plan(arguments.disk, rounds=1, seconds=1.5, samples=500, waits=2000, wait_for=10, finished=100_000)
+    elif arguments.only:
+        plan = replace(plan, ended=(1_000_000, 10_000_000))
+    if arguments.tasks:
+        plan = replace(plan, ended=tuple(arguments.tasks))
     if arguments.rounds:
-        plan = Plan(**{**vars(plan), "rounds": arguments.rounds})
+        plan = replace(plan, rounds=arguments.rounds)
     return plan
 
 

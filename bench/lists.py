@@ -88,7 +88,7 @@ def _reading(port: int) -> Iterator[list[Any]]:
 def measure(full: Path, disk: Path) -> dict[str, list[float]]:
     """Return the times of each list in ms, the cold one first, of the store in a folder."""
     with running(TASKER, disk, folder=full) as server:
-        return {query: _times(server.port, full, query) for query in _queries()}
+        return {query: _times(server.port, full, query) for query in queries()}
 
 
 def _row(what: str, times: dict[str, float], bar: float) -> Row:
@@ -97,7 +97,7 @@ def _row(what: str, times: dict[str, float], bar: float) -> Row:
     return Row(what, times[slowest], "ms", bar, "at most", detail)
 
 
-def _queries() -> list[str]:
+def queries() -> list[str]:
     """Return the lists to ask for: each filter alone, and those that no index answers together."""
     now = datetime.now(UTC)
     old, older = (now - timedelta(days=days) for days in (15, 15.1))

@@ -26,16 +26,16 @@ class LoadError(Exception):
     """The server did not answer as it must."""
 
 
-def post(path: str, body: bytes, *headers: str) -> bytes:
-    """Return the bytes of a POST with a JSON body."""
-    lines = [f"POST {path} HTTP/1.1", f"Host: {HOST}", "Content-Type: application/json"]
+def post(path: str, body: bytes, *headers: str, method: str = "POST") -> bytes:
+    """Return the bytes of a POST, or of another method, with a JSON body."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {HOST}", "Content-Type: application/json"]
     lines += [f"Content-Length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
 
-def get(path: str) -> bytes:
+def get(path: str, *headers: str) -> bytes:
     """Return the bytes of a GET."""
-    return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+    return "\r\n".join([f"GET {path} HTTP/1.1", f"Host: {HOST}", *headers, "", ""]).encode()
 
 
 def _reply_in(data: bytes) -> tuple[int, bytes, bool] | None:

@@ -36,7 +36,7 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to measure. `disk`: where to make the servers' folders."""
+    """How much to measure. disk: where to make the servers' folders. ended: the tasks of each store of `pages`."""
 
     disk: Path
     rounds: int = 5
@@ -46,6 +46,7 @@ class Plan:
     wait_for: int = 60
     finished: int = 500_000
     backlog: int = 100_000
+    ended: tuple[int, ...] = (1_000_000,)
 
 
 @dataclass

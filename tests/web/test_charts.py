@@ -125,9 +125,10 @@ def test_heights_of_a_sparkline() -> None:
 
 def test_a_sparkline_marks_what_is_bad() -> None:
     chart = parsed(sparkline([10, 10], [0, 5]))
-    assert [(rect.get("class"), rect.get("x"), rect.get("height")) for rect in chart.iter("rect")] == [
-        ("faint", "0", "18"), ("faint", "4", "18"), ("failed", "4", "9"),
-    ]  # fmt: skip
+    assert [(path.get("class"), path.get("d")) for path in chart.iter("path")] == [
+        ("faint", "M0 20v-18h3v18zM4 20v-18h3v18z"),
+        ("failed", "M4 20v-9h3v9z"),
+    ]
     assert chart.get("aria-label") == "10, 10"
 
 

@@ -99,12 +99,14 @@ class Figures(Struct):
 
 def sum_up(figures: Sequence[Figures]) -> Figures:
     """Return the sum of figures."""
+    if len(figures) == 1:
+        return figures[0]
     if not figures:
         return Figures()
     return Figures(
-        **{name: sum(getattr(one, name) for one in figures) for name in COUNTS},
-        runs=[sum(place) for place in zip(*(one.runs for one in figures), strict=True)],
-        waits=[sum(place) for place in zip(*(one.waits for one in figures), strict=True)],
+        **{name: sum([getattr(one, name) for one in figures]) for name in COUNTS},
+        runs=list(map(sum, zip(*(one.runs for one in figures), strict=True))),
+        waits=list(map(sum, zip(*(one.waits for one in figures), strict=True))),
     )
 
 

@@ -28,14 +28,17 @@ def heights(values: Sequence[float]) -> list[float]:
 def sparkline(values: Sequence[float], bad: Sequence[float] = (), name: str = "faint") -> Markup:
     """Return a bar for each value, and over it in the colour of failures how much of it is bad."""
     top = max([1, *values])
-    parts = []
-    for place, height in enumerate(heights(values)):
-        x = place * _STEP
-        parts.append(element("rect", class_=name, x=x, y=_HEIGHT - height, width=3, height=height))
-        if place < len(bad) and bad[place]:
-            part = max(min(bad[place] / top * 18, 18), _LEAST)
-            parts.append(element("rect", class_="failed", x=x, y=_HEIGHT - part, width=3, height=part))
+    of_bad = [max(min(value / top * 18, 18), _LEAST) if value else 0.0 for value in bad[: len(values)]]
+    parts = [_columns(name, heights(values))]
+    if any(of_bad):
+        parts.append(_columns("failed", of_bad))
     return _spark(parts, len(values) * _STEP, ", ".join(number(value) for value in values))
+
+
+def _columns(name: str, tall: Sequence[float]) -> Markup:
+    """Return bars of these heights, none for 0, as one path: a page has many, and elements would take long to make."""
+    drawn = [(place * _STEP, number(height)) for place, height in enumerate(tall) if height]
+    return element("path", class_=name, d="".join(f"M{x} {_HEIGHT}v-{height}h3v{height}z" for x, height in drawn))
 
 
 def line(values: Sequence[float]) -> Markup:
