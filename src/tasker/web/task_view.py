@@ -330,5 +330,5 @@ def _usage(task: Task) -> list[Fact]:
 
 def _amount(name: str, value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"$ {value:.6f}".rstrip("0").rstrip(".") if name == "cost" else times.number(value)
+        return f"${value:.6f}".rstrip("0").rstrip(".") if name == "cost" else times.number(value)
     return texts.line(value) if isinstance(value, str) else texts.json_line(msgspec.json.encode(value))

@@ -118,10 +118,6 @@ def test_deeds_by_their_keys(watched: Watched, stage: Stage) -> None:
     expect_status(page, "completed")
     page.keyboard.press("e")
     expect(page).to_have_url(re.compile(rf"/ui/type/sum\?from={task_id}"))
-    page = watched.goto("tasks?tag=keys")
-    page.keyboard.press("j")
-    page.keyboard.press("e")
-    expect(page).to_have_url(re.compile(rf"/ui/type/sum\?from={task_id}"))
 
 
 def test_a_key_acts_on_the_row_where_none_is_selected(watched: Watched, stage: Stage) -> None:
