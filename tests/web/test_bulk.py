@@ -52,7 +52,7 @@ async def test_all_that_match_are_counted_and_no_more_are_touched(web: Web) -> N
     await fail(web, 3, queue="a")
     other = await fail(web, 1, queue="b")
     page = await preview(web, action="retry", all="1", queue="a")
-    assert "Retry 3 tasks: tasks with queue a ." in words(page)
+    assert "Retry 3 tasks with queue a ." in words(page)
     later = await fail(web, 1, queue="a")
     done = await receipt(web, await confirm(web, page))
     assert 'data-state="done"' in done
@@ -77,7 +77,7 @@ async def test_more_that_match_by_then_are_asked_about_again(web: Web) -> None:
 async def test_chosen_tasks(web: Web) -> None:
     ids = await fail(web, 3)
     page = await preview(web, action="delete", task_id=ids[:2])
-    assert "Delete 2 tasks: those of 2 chosen tasks." in words(page)
+    assert "Delete 2 of 2 chosen tasks." in words(page)
     done = await receipt(web, await confirm(web, page))
     assert "2 done" in words(done)
     assert "See the" not in words(done)
@@ -88,8 +88,19 @@ async def test_without_an_action_each_is_offered(web: Web) -> None:
     await fail(web, 2)
     await web.rig.submit()
     text = words(await preview(web, all="1"))
-    for offer in ("Retry 2 tasks: all tasks.", "Cancel 1 task: all tasks.", "Delete 2 tasks: all tasks."):
+    for offer in ("Retry 2 tasks, all that can be retried.", "Cancel 1 task, all", "Delete 2 tasks, all"):
         assert offer in text
+
+
+async def test_only_what_would_do_something_is_offered(web: Web) -> None:
+    await web.rig.submit(queue="a")
+    text = words(await preview(web, all="1", queue="a"))
+    assert "Cancel 1 task with queue a ." in text
+    assert "What retry would do" not in text
+    assert "What delete would do" not in text
+    text = words(await preview(web, all="1", queue="b"))
+    for action in ("retried", "cancelled", "deleted"):
+        assert f"No such task can be {action} now." in text
 
 
 async def test_a_large_deletion_is_typed(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +130,7 @@ async def test_a_retry_is_undone(web: Web) -> None:
 async def test_receipts_are_listed_and_audited(web: Web) -> None:
     await fail(web, 1)
     page = await preview(web, action="retry", all="1", tag="x", queue="default")
-    assert "Retry 0 tasks: tasks with queue default , tag x" in words(page)
+    assert "Retry 0 tasks with queue default , tag x" in words(page)
     assert 'action="bulk/start"' not in page
     done = await receipt(web, await confirm(web, await preview(web, action="retry", all="1", type="sum")))
     assert "type sum" in words(done)

@@ -56,7 +56,7 @@ async def test_what_needs_somebody(web: Web) -> None:
     await web.rig.service.queues.change(ANYBODY, "llm", QueueChange(paused=True))
     web.rig.clock.advance(timedelta(seconds=20))
     needs = part(await web.get("/ui/"), "needs")
-    assert "sum fails: 3 of the 3 tasks that ended in the last 1 h" in needs
+    assert "sum fails: 3 of the 3 tasks that ended in the last hour" in needs
     assert "<b>currency</b>" in needs
     assert "Queue llm is paused for 20 s: 1 task waits, the oldest for 20 s" in needs
     assert "Resume" in needs

@@ -106,7 +106,7 @@ async def test_wrong_keys_are_counted_together_with_those_of_the_api(locked: Web
         statuses.append((await locked.client.get("/task", headers={"authorization": "Bearer wrong"})).status_code)
     assert statuses == [401] * 10 + [429] * 2
     page = (await locked.client.post("/ui/signin", data={"key": "wrong"})).text
-    assert "too many wrong keys" in page
+    assert "Too many wrong keys" in page
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ async def test_queues_with_what_waits_and_why(web: Web) -> None:
     assert (await web.post("/ui/queue/llm/pause")).status_code == 303
     for path in ("/ui/queues", "/ui/queue/llm"):
         text = words(await web.get(path))
-        assert "34 min 00 s" in text
-        assert "paused since now" in text
-    assert "600 in 1 min 00 s" in words(await web.get("/ui/queues"))
+        assert "34 min" in text
+        assert "paused now" in text
+    assert "600 in 1 min" in words(await web.get("/ui/queues"))
     assert (await web.post("/ui/queue/llm/resume")).headers["location"] == "../../queue/llm"
     assert "paused" not in words(await web.get("/ui/queues"))
     assert await audited(web, 2) == [("change_queue", 303)] * 2

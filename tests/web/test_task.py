@@ -29,7 +29,7 @@ def deeds(page: str) -> list[str]:
     text = words(page)
     offered = {
         "Retry": "/retry" in page, "Cancel": "/cancel" in page, "Run again, edited": "Run again, edited" in text,
-        "Delete...": 'aria-label="Delete..."' in page, "Copy as": "Copy as" in text,
+        "Delete...": "Delete..." in text, "Copy as": "Copy as" in text,
     }  # fmt: skip
     return [name for name in DEEDS if offered[name]]
 

@@ -16,6 +16,11 @@ ROW = re.compile(r'<tr id="t-([0-9a-f-]{36})" data-status="(\w+)">(.*?)</tr>', r
 TAG = re.compile(r"<[^>]*>")
 
 
+def plain(page: str) -> str:
+    """Return the text of a page as one line."""
+    return " ".join(unescape(TAG.sub(" ", page)).split())
+
+
 def rows(page: str) -> dict[str, tuple[str, str]]:
     """Return the status and text of each row, by id, newest first."""
     return {found[0]: (found[1], " ".join(unescape(TAG.sub(" ", found[2])).split())) for found in ROW.findall(page)}
@@ -86,6 +91,17 @@ async def test_older_and_newest(web: Web) -> None:
     assert list(rows(page)) == [ids[2], ids[1]]
     assert 'href="?limit=2" id="newer"' in page
     await web.get("/ui/tasks?cursor=made-up", 422)
+
+
+async def test_the_try_that_runs_is_one_of_those_there_are(web: Web) -> None:
+    task_id = await web.rig.submit(retry=3)
+    assert ">0/3<" in await web.get("/ui/tasks")
+    assert "Tries 0 of 3" in plain(await web.get(f"/ui/task/{task_id}"))
+    await web.rig.driver.claim_one(types=("sum",))
+    assert ">1/3<" in await web.get("/ui/tasks")
+    text = plain(await web.get(f"/ui/task/{task_id}"))
+    assert "try 1 of 3" in text
+    assert "Tries 1 of 3" in text
 
 
 async def test_an_owner_sees_its_own_tasks_alone(web: Web) -> None:

@@ -23,7 +23,8 @@ def test_ago(seconds: float, expected: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [(None, ""), (0, "<1 ms"), (0.001, "1 ms"), (0.8124, "812 ms"), (0.9999, "1.0 s"), (38.24, "38.2 s"),
-     (59.96, "1 min 00 s"), (109, "1 min 49 s"), (3599.6, "1 h 00 min"), (7384, "2 h 03 min"), (90_000, "1 d 01 h")],
+     (59.96, "1 min"), (109, "1 min 49 s"), (3599.6, "1 h"), (7384, "2 h 03 min"), (90_000, "1 d 01 h"),
+     (86_400, "1 d")],
 )  # fmt: skip
 def test_duration(seconds: float | None, expected: str) -> None:
     assert times.duration(seconds) == expected

@@ -138,10 +138,11 @@ class BulkPages:
         return self._frame.see(visit, f"bulk/{bulk.bulk_id}")
 
     async def _preview(self, visit: Visit, action: str, refusal: str, status: int) -> Reply:
-        """Return the page that says what an action would do; without an action, each of them."""
+        """Return the page that says what an action would do; without an action, each that would do something."""
         asked = _asked(visit)
         actions = [_action_of(action)] if action else list(ACTIONS.values())
         previews = [await self._offer(visit, one, asked) for one in actions]
+        previews = [one for one in previews if one["count"] != 0] or previews
         return self._frame.render(
             visit,
             "bulk_preview.html",

@@ -188,11 +188,13 @@ def make_templates() -> Environment:
     made.filters |= {
         "ago": times.ago,
         "capped": times.capped,
+        "clock": times.clock,
         "duration": times.duration,
         "full": times.full,
         "iso": times.iso,
         "json_line": texts.json_line,
         "line": texts.line,
+        "minute": times.minute,
         "number": times.number,
         "plain": texts.plain,
         "span": times.span,

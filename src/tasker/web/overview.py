@@ -22,7 +22,7 @@ from tasker.web.frame import Frame
 from tasker.web.live import Live
 from tasker.web.needs import Facts, ended_in, find_needs
 from tasker.web.page import Visit, show
-from tasker.web.queries import WINDOW_NAMES, window_parameter
+from tasker.web.queries import WINDOW_NAMES, WINDOW_WORDS, window_parameter
 
 _WINDOW: Window = "1h"
 _FAILURES: Mapping[Window, FailureWindow] = {"15m": "1h", "1h": "1h", "24h": "24h", "7d": "7d", "30d": "30d"}
@@ -132,12 +132,12 @@ class OverviewPages:
         return {
             "now": now,
             "window": window,
-            "window_name": WINDOW_NAMES[window],
+            "span": WINDOW_WORDS[window],
             "may": {scope: caller.may(scope) for scope in ("submit", "control", "admin")},
             "is_empty": not stats.groups and not counts,
             "needs": needs,
             "figures": _figures(stats, fleet, window, now),
-            "ended": _chart(stats, WINDOW_NAMES[window]),
+            "ended": _chart(stats, WINDOW_WORDS[window]),
             "total": stats.whole.total,
             "types": types[:_ROWS],
             "all_types": len(types),

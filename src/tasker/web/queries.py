@@ -20,6 +20,8 @@ SINCE = {
 }
 """The windows that `since=` and `window=` name."""
 WINDOW_NAMES = {"15m": "15 min", "1h": "1 h", "24h": "24 h", "7d": "7 d", "30d": "30 d"}
+WINDOW_WORDS = {"15m": "15 minutes", "1h": "hour", "24h": "24 hours", "7d": "7 days", "30d": "30 days"}
+"""What comes after "in the last"."""
 MOST_ROWS = 200
 """Rows of a page that are kept up to date."""
 _TEXT = {"type": "string"}

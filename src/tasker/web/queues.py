@@ -186,7 +186,7 @@ def _row(
         scheduled=sum(one.scheduled for one in partitions),
         running=sum(one.running for one in partitions),
         slots=settings.concurrency,
-        oldest="" if oldest is None else times.duration(now - oldest),
+        oldest="" if oldest is None else times.span((now - oldest).total_seconds()),
         is_late=oldest is not None and now - oldest > LATE,
         rate="" if rate is None else f"{rate.limit:,} in {times.duration(rate.per)}",
         tokens=None if rate is None or state is None or not sees_load else max(0.0, state.tokens) / rate.burst,

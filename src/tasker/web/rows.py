@@ -91,7 +91,9 @@ def took(task: Task, now: datetime) -> str:
 
 def _tries(task: Task) -> str:
     """Return the attempts, and how many there may be: "3/3", "7" once none is left to give."""
-    if task.status is Status.PENDING or task.status is Status.RUNNING:
+    if task.status is Status.RUNNING:  # its try is one of those that are left
+        return f"{task.attempt}/{task.attempt + max(task.tries_left, 1) - 1}"
+    if task.status is Status.PENDING:
         return f"{task.attempt}/{task.attempt + task.tries_left}"
     return str(task.attempt) if task.attempt else ""
 

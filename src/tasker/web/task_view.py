@@ -156,8 +156,7 @@ def _say_pending(task: Task, _: Sequence[Attempt], now: datetime) -> str:
 def _say_running(task: Task, attempts: Sequence[Attempt], now: datetime) -> str:
     began = task.started_at or now
     worker = f" on {attempts[-1].worker}" if attempts else ""
-    used = used_tries(attempts)
-    text = f"for {times.duration(now - began)}{worker}, try {used + 1} of {used + max(task.tries_left, 1)}"
+    text = f"for {times.duration(now - began)}{worker}, try {_tries_used(task, attempts)}"
     return f"{text}; asked to stop" if task.cancel_requested_at is not None else text
 
 
@@ -192,6 +191,14 @@ _SENTENCES: Mapping[Status, Callable[[Task, Sequence[Attempt], datetime], str]] 
 
 def _ended(task: Task, now: datetime) -> str:
     return times.ago(task.finished_at or now, now)
+
+
+def _tries_used(task: Task, attempts: Sequence[Attempt]) -> str:
+    """Return how many tries are used up, and how many there are: "2 of 3". The one that runs is used up."""
+    used = used_tries(attempts)
+    if task.status is Status.RUNNING:
+        return f"{used + 1} of {used + max(task.tries_left, 1)}"
+    return f"{used} of {used + task.tries_left}"
 
 
 def _tries(count: int, word: str) -> str:
@@ -279,12 +286,11 @@ def _progress_note(task: Task) -> str:
 
 def facts_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> list[Fact]:
     """Return the facts that differ from nothing, in the order in which people ask for them."""
-    used = used_tries(attempts)
     facts = [
         Fact("Queue", task.queue, f"queue/{task.queue}"),
         Fact("Place", "" if task.queue_position is None else f"{task.queue_position:,}"),
         Fact("Priority", str(task.priority)),
-        Fact("Tries", f"{used} used, {task.tries_left} left"),
+        Fact("Tries", _tries_used(task, attempts)),
         Fact("Submitted", at=task.created_at),
         Fact("Owner", texts.line(task.owner or "")),
         Fact("Due", at=task.run_at),
@@ -324,5 +330,5 @@ def _usage(task: Task) -> list[Fact]:
 
 def _amount(name: str, value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"$ {value:.6f}".rstrip("0").rstrip(".") if name == "cost" else times.number(value)
+        return f"${value:.6f}".rstrip("0").rstrip(".") if name == "cost" else times.number(value)
     return texts.line(value) if isinstance(value, str) else texts.json_line(msgspec.json.encode(value))

@@ -25,7 +25,7 @@ def span(seconds: float) -> str:
 
 
 def duration(time: timedelta | float | None) -> str:
-    """Return a duration with two or three digits: "<1 ms", "812 ms", "38.2 s", "1 min 49 s"; None gives ""."""
+    """Return a duration with two or three digits: "<1 ms", "812 ms", "38.2 s", "1 min 49 s", "5 min"; None gives ""."""
     if time is None:
         return ""
     seconds = time.total_seconds() if isinstance(time, timedelta) else time
@@ -37,15 +37,31 @@ def duration(time: timedelta | float | None) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
+        return _two(whole, "min", 60, "s")
     if whole < 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600:02} h"
+        return _two(whole // 60, "h", 60, "min")
+    return _two(whole // 3600, "d", 24, "h")
+
+
+def _two(count: int, unit: str, size: int, smaller: str) -> str:
+    """Return a count of a smaller unit in two units, of which the larger has `size` of the smaller; without a zero."""
+    rest = count % size
+    return f"{count // size} {unit} {rest:02} {smaller}" if rest else f"{count // size} {unit}"
 
 
 def iso(time: datetime) -> str:
     """Return a time as RFC 3339 in UTC, with milliseconds."""
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clock(time: datetime) -> str:
+    """Return the time of day, in UTC."""
+    return f"{time:%H:%M:%S}"
+
+
+def minute(time: datetime) -> str:
+    """Return a time to the minute, or to the second where it is not at a full minute, in UTC."""
+    return f"{time:%Y-%m-%d %H:%M:%S}".removesuffix(":00") + " UTC"
 
 
 def full(time: datetime) -> str:

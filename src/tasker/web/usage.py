@@ -63,5 +63,5 @@ def _figures(row: UsageRow) -> dict[str, Any]:
         "cancelled": times.number(row.cancelled),
         "run_time": times.duration(timedelta(microseconds=row.run_time)),
         "tokens": f"{row.input_tokens:,} / {row.output_tokens:,}" if row.input_tokens or row.output_tokens else "",
-        "cost": f"$ {dollars(row.cost):,.4f}" if row.cost else "",
+        "cost": f"${dollars(row.cost):,.4f}" if row.cost else "",
     }

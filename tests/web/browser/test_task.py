@@ -109,6 +109,33 @@ def test_deeds_by_their_names(watched: Watched, stage: Stage) -> None:
     assert stage.client.get(f"/task/{task_id}").status_code == 404
 
 
+def test_deeds_by_their_keys(watched: Watched, stage: Stage) -> None:
+    task_id = stage.submit("sum", 4, 2, delay=3600, tags=["keys"])
+    page = watched.goto(f"task/{task_id}")
+    page.keyboard.press("c")
+    expect_status(page, "cancelled")
+    page.keyboard.press("r")
+    expect_status(page, "completed")
+    page.keyboard.press("e")
+    expect(page).to_have_url(re.compile(rf"/ui/type/sum\?from={task_id}"))
+
+
+def test_a_key_acts_on_the_row_where_none_is_selected(watched: Watched, stage: Stage) -> None:
+    stage.submit("sum", 4, 2, delay=3600, tags=["row"])
+    page = watched.goto("tasks?tag=row")
+    page.keyboard.press("j")
+    page.keyboard.press("c")
+    expect(page.get_by_role("button", name="Cancel 1 task")).to_be_visible()
+
+
+def test_a_name_stands_for_one_button(watched: Watched, stage: Stage, ids: dict[str, str]) -> None:
+    """Also where others failed in the same way."""
+    page = watched.goto(f"task/{ids['failed']}")
+    expect(page.get_by_text("with the same error")).to_be_visible()
+    for name in ("Retry", "Run again, edited", "Delete...", "Copy as"):
+        expect(page.get_by_role("button", name=name)).to_have_count(1)
+
+
 def test_what_a_task_says_is_inert(watched: Watched, stage: Stage) -> None:
     for number, text in enumerate(HOSTILE):
         task_id = stage.submit("shout", text, tags=["<b>tag</b>", f"t{number}"], metadata={text[:50]: text})

@@ -81,13 +81,19 @@ def next_day(lines: Sequence[Line], now: datetime) -> Markup:
     bottom = len(lines) * _ROW
     grid = [
         element("line", x1=percent(x), x2=percent(x), y1=0, y2=bottom + 4)
-        + element("text", label, x=percent(x), y=bottom + 18, text_anchor="end" if x > 95 else "middle")
-        for x, label in hours(now)
+        + element(
+            "text",
+            label,
+            x=percent(x),
+            y=bottom + 18,
+            text_anchor="end" if x > 95 else "middle",
+            class_="hs" if number and number % 2 == 0 else None,
+        )
+        for number, (x, label) in enumerate(hours(now))
     ]
     rows = [_row(line, now, number * _ROW + _ROW // 2) for number, line in enumerate(lines)]
     names = [element("text", line.name, class_="t", x=0, y=number * _ROW + 15) for number, line in enumerate(lines)]
-    inner = element("svg", element("g", element("svg", joined(grid + rows), width="88%", overflow="visible")),
-                    x="9rem", width="100%", overflow="visible")  # fmt: skip
+    inner = element("svg", joined(grid + rows), x="24%", width="72%", overflow="visible")
     return element(
         "svg",
         joined([inner, *names]),

@@ -325,7 +325,7 @@ def _words(made: Shape, schema: Schema) -> str:
     if low and high:
         return f"{name}, {low} to {high}{unit}"
     if low and not (kind is Kind.TEXT and low == "1"):
-        return f"{name}, from {low}{unit}"
+        return f"{name}, at least {low}{unit.removesuffix('s') if low == '1' else unit}"
     return f"{name}, at most {high}{unit}" if high else name
 
 
