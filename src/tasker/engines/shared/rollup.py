@@ -145,6 +145,32 @@ class Changes:
         return change
 
 
+def merged(changes: Iterable[TaskChange]) -> list[TaskChange]:
+    """Return one change for each minute and key. The first of several takes up the others."""
+    known: dict[tuple[int, str, str, str], TaskChange] = {}
+    for change in changes:
+        one = known.setdefault((change.minute, change.owner, change.type, change.queue), change)
+        if one is not change:
+            _take_up(one, change)
+    return list(known.values())
+
+
+def _take_up(one: TaskChange, other: TaskChange) -> None:
+    one.pending += other.pending
+    one.waiting += other.waiting
+    one.running += other.running
+    one.submitted += other.submitted
+    one.started += other.started
+    one.completed += other.completed
+    one.failed += other.failed
+    one.cancelled += other.cancelled
+    one.retried += other.retried
+    one.run_time += other.run_time
+    one.wait_time += other.wait_time
+    one.runs += other.runs
+    one.waits += other.waits
+
+
 def _count_end(one: TaskChange, status: Status) -> None:
     if status is Status.COMPLETED:
         one.completed += 1

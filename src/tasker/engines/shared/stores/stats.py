@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tasker.engines.shared.rollup import SUMMED, TaskChange, add_open, add_sums
+from tasker.engines.shared.rollup import SUMMED, TaskChange, add_open, add_sums, merged
 from tasker.engines.shared.rows import Database, Rows
 from tasker.model.stats import ALL_OWNERS, HOUR, KEEP_HOURS, KEEP_MINUTES, MINUTE, MOST_QUEUES, OTHER
 
 
-async def fold(rows: Rows, changes: list[TaskChange]) -> None:
+async def fold(rows: Rows, changes: Iterable[TaskChange]) -> None:
     """Add changes to the kept sums and counts; the caller erases them in the same transaction."""
+    changes = merged(changes)
     names = await _names(rows, changes)
     sums = add_sums(changes, lambda owner, hour, queue: names[owner, hour, queue])
     await rows.run_many(
