@@ -51,7 +51,7 @@ floorplan: $(DEV_STAMP) ## draw docs/floorplan.svg from the code
 screenshots: $(DEV_STAMP) ## take a picture of every page of the dashboard (FOLDER=screenshots)
 	$(BIN)/python -m tests.web.browser.screenshots $(or $(FOLDER),screenshots)
 
-bench: $(DEV_STAMP) ## measure Tasker and its peers (25 minutes; BENCH=--quick: five)
+bench: $(DEV_STAMP) ## measure Tasker and its peers (40 minutes; BENCH=--quick: eight)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m bench $(BENCH)
 
