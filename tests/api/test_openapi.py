@@ -83,6 +83,11 @@ async def test_every_operation_is_in_it_and_no_other(rig: Rig, document: Documen
     assert {(method, path) for path, own in document["paths"].items() for method in own} == expected
 
 
+async def test_every_tag_is_described(document: Document) -> None:
+    used = {tag for own in document["paths"].values() for operation in own.values() for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in document["tags"]}
+
+
 async def test_names_of_operations_are_unique(document: Document) -> None:
     names = [operation["operationId"] for own in document["paths"].values() for operation in own.values()]
     assert len(names) == len(set(names))

@@ -50,6 +50,7 @@ _TAGS = {
     "workers": "Who runs the tasks.",
     "queues": "What waits for workers.",
     "usage": "What tasks used up.",
+    "stats": "What happened to tasks, by minute or hour.",
     "keys": "Who may use the service, and for what; for admins.",
     "health": "For probes and Prometheus.",
     "docs": "About this API.",
