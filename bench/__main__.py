@@ -1,8 +1,8 @@
 """`python -m bench`: measure Tasker and its peers in one run; print and keep the figures.
 
-The full run takes about 40 minutes, `--quick` about eight. `--only NAME` (repeatable) measures a part and keeps nothing.
-A measure that fails does not stop the others: their figures are kept. Ends with status 1 if a bar is missed, 2 if a
-measure failed, and 3 before anything is measured if a server or package of a peer is missing.
+The full run takes about 40 minutes, `--quick` about eight. `--only NAME` (repeatable) measures a part and keeps
+nothing. A measure that fails does not stop the others: their figures are kept. Ends with status 1 if a bar is missed,
+2 if a measure failed, and 3 before anything is measured if a server or package of a peer is missing.
 """
 
 from __future__ import annotations
