@@ -364,10 +364,7 @@ class Bulk:
 def _seen(caller: Caller, action: Action, where: TaskFilter) -> TaskFilter | None:
     """Return the filter for tasks that the action can act on and the caller sees; None if there can be none."""
     statuses = tuple(status for status in ACTS_ON[action] if not where.status or status in where.status)
-    if not statuses or (caller.only is not None and where.owner not in (None, caller.only)):
-        return None
-    owner = where.owner if caller.only is None else caller.only
-    return structs.replace(where, status=statuses, owner=owner)
+    return caller.narrow(structs.replace(where, status=statuses)) if statuses else None
 
 
 def _shows(caller: Caller, bulk: BulkAction) -> bool:
