@@ -12,7 +12,7 @@ from tasker.rules.lifecycle import Failed
 from tasker.rules.lifecycle import problem as task_problem
 from tests.web.conftest import Web
 
-ROW = re.compile(r'<tr id="t-([0-9a-f-]{36})" data-status="(\w+)">(.*?)</tr>', re.DOTALL)
+ROW = re.compile(r'<tr id="t-([0-9a-f-]{36})" data-status="(\w+)"[^>]*>(.*?)</tr>', re.DOTALL)
 TAG = re.compile(r"<[^>]*>")
 
 
