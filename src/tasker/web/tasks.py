@@ -92,18 +92,23 @@ class TaskPages:
         tasks = await self._service.waiting.with_reasons(caller, page.items)
         pairs = pairs_of(visit.call.query_string)
         shown = [row_of(task, visit.now) for task in tasks]
+        counts = await self._counts.find(caller, where)
+        is_whole = cursor is None and page.next_cursor is None
         return self._frame.render(
             visit,
             "tasks.html",
             page="tasks",
             rows=shown,
-            tabs=_tabs(pairs, where, await self._counts.find(caller, where)),
+            tabs=_tabs(pairs, where, counts),
             chips=_chips(pairs),
             pairs=without(pairs, *_PLACE),
             windows=WINDOW_NAMES,
             api_call=_api_call(where, limit, cursor),
             older=None if page.next_cursor is None else replaced(pairs, "cursor", page.next_cursor),
             newest=address(without(pairs, "cursor")) if cursor else None,
+            is_filtered=where != TaskFilter(),
+            is_empty=where == TaskFilter() and is_whole,
+            matching=len(shown) if is_whole else _count_of(where, counts),
             searched_back_to=page.searched_back_to,
             live=f"live/tasks{address([*pairs, ('rows', pack_ids(row.id for row in shown))])}",
         )
@@ -267,6 +272,11 @@ def _tabs(pairs: list[tuple[str, str]], where: TaskFilter, counts: Mapping[str |
         every,
         *(Tab(one, replaced(pairs, "status", one, *_PLACE), one is chosen, counts.get(one)) for one in Status),
     ]
+
+
+def _count_of(where: TaskFilter, counts: Mapping[str | None, int]) -> int | None:
+    """Return how many tasks a filter selects; None if that is not known."""
+    return counts.get(where.status[0] if where.status else None) if len(where.status) <= 1 else None
 
 
 def _chips(pairs: list[tuple[str, str]]) -> list[Chip]:
