@@ -14,9 +14,14 @@ TaskerError
 │   ├── NotFound           no such task, type...                           404
 │   │   └── Expired        the task's retention is over                    410
 │   ├── Conflict           wrong state for the request                     409
+│   │   └── LimitReached   there are as many as there may be               409
 │   ├── Exhausted          the budget is used up                           429
 │   └── Unavailable        the store cannot write now; nothing changed     503
-└── ResultError            a task's return value cannot be stored
+├── ResultError            a task's return value cannot be stored
+├── StepChanged            a stored step does not fit the code any more
+├── ChildFailed            a child of the task failed or was cancelled; raised in its parent's function
+├── ChildrenRefused        children cannot be started; raised in the function that wants to
+└── InputTimeout           nobody answered a question in time; raised in the function that asks
 
 Fail, Retry and Snooze are not errors of Tasker: a task function raises them to end its attempt in that way.
 PROBLEMS has the name, HTTP status, title and advice of every problem, as /problems/{name} shows them.
@@ -26,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from msgspec import Struct
@@ -110,6 +115,21 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
         "The result is too large",
         "Store it elsewhere and return a reference, or raise TASKER_MAX_RESULT.",
     ),
+    (
+        "step-changed",
+        None,
+        "A stored step does not fit the code any more",
+        "Give the step another name, or retry the task with `forget`.",
+    ),
+    (
+        "park-swallowed",
+        None,
+        "The function went on though it has to wait",
+        "Let BaseException pass: catch Exception, or raise again what you catch.",
+    ),
+    ("child-failed", None, "A child of the task failed", "Read the child that the detail names; then retry this one."),
+    ("children-refused", None, "Children of the task could not be started", "Read the detail."),
+    ("input-timeout", None, "Nobody answered in time", "Ask with a longer `timeout`, or with a `default`."),
     ("secrets-erased", None, "The task's secret params are not there", "Submit the task again, with its secrets."),
     ("gpt-not-configured", None, "No language model is set up", "Set OPENAI_API_KEY, or run `tasker model install`."),
     ("gpt-refused", None, "The model's provider refused the request", "Read the provider's message."),
@@ -242,6 +262,12 @@ class Conflict(RequestError):
     default = "conflict"
 
 
+class LimitReached(Conflict):
+    """There are as many as there may be."""
+
+    default = "limit-reached"
+
+
 class Exhausted(RequestError):
     """The budget is used up."""
 
@@ -252,6 +278,42 @@ class Unavailable(RequestError):
     """The store cannot write now, and nothing was changed."""
 
     default = "unavailable"
+
+
+class StepChanged(TaskerError):
+    """A stored step does not fit the code: its result has another type, or its children are others. No retry helps."""
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(
+            f"step {key!r}: {detail}; give the step another name, or retry the task with "
+            f'{{"forget": ["{key}"]}} to run it again'
+        )
+        self.key = key
+
+
+class ChildFailed(TaskerError):
+    """A child of the running task failed or was cancelled. error: its TaskProblem; None if it was cancelled."""
+
+    def __init__(self, task_id: UUID, error: Any) -> None:
+        super().__init__(f"child {task_id} " + ("was cancelled" if error is None else f"failed: {error.detail}"))
+        self.task_id = task_id
+        self.error = error
+
+
+class ChildrenRefused(TaskerError):
+    """Children cannot be started, for a reason that the message gives; problem: a row of PROBLEMS."""
+
+    def __init__(self, problem: str, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = problem
+
+
+class InputTimeout(TaskerError):
+    """Nobody answered the question `name` in time, and it has no default."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"nobody answered {name!r} in time")
+        self.name = name
 
 
 class Fail(Exception):

@@ -9,9 +9,12 @@ from uuid import UUID
 from msgspec import Struct
 
 from tasker.model.events import NewEvent
+from tasker.model.steps import NewStep, Wait
 from tasker.model.tasks import Policy, Progress, Reason, Status, TaskProblem
 
-Ending = Literal["succeeded", "failed", "timed_out", "crashed", "snoozed", "cancelled", "interrupted", "released"]
+Ending = Literal[
+    "succeeded", "failed", "timed_out", "crashed", "snoozed", "parked", "cancelled", "interrupted", "released"
+]
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -42,7 +45,7 @@ class Claim(Struct, frozen=True):
 
     tries: number of attempts that used up a try; crashes: of attempts whose child process died; interruptions: of the
     last attempts in a row that ended with the service; all without this attempt. usage: that of earlier attempts (JSON
-    text). secrets: the secret params; a worker fills them in.
+    text). secrets: the secret params; a worker fills them in. has_steps: whether steps may be stored for it.
     """
 
     task_id: UUID
@@ -60,6 +63,7 @@ class Claim(Struct, frozen=True):
     owner: str = ""
     usage: bytes = b"{}"
     secrets: bytes | None = None
+    has_steps: bool = False
 
     @property
     def lease(self) -> Lease:
@@ -70,7 +74,8 @@ class Claim(Struct, frozen=True):
 class Transition(Struct, frozen=True, kw_only=True):
     """The changes of a task at the end of an attempt; `lifecycle.decide` makes them, except for `peak_memory`.
 
-    type, owner, queue, started_at: of the attempt, under which usage and statistics are counted.
+    type, owner, queue, started_at: of the attempt, under which usage and statistics are counted. wait: what a parked task
+    waits for; if any of it is there already, the task is due at once.
     """
 
     status: Status
@@ -88,11 +93,16 @@ class Transition(Struct, frozen=True, kw_only=True):
     result: bytes | None = None
     error: TaskProblem | None = None
     peak_memory: int | None = None
+    wait: Wait | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What an attempt reports since its last report: events in order, and the newest progress and usage."""
+    """What an attempt reports since its last report: events and steps in order, and the newest progress and usage.
+
+    A step whose key is stored already changes nothing.
+    """
 
     events: tuple[NewEvent, ...] = ()
+    steps: tuple[NewStep, ...] = ()
     progress: Progress | None = None
     usage: bytes | None = None

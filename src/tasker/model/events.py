@@ -18,7 +18,9 @@ LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
 class NewEvent(Struct, frozen=True, kw_only=True):
     """An event that a running attempt reports. `data`: the text of a JSON object."""
 
-    type: Literal["progress", "output", "log"]
+    type: Literal[
+        "progress", "output", "log", "resumed", "step_started", "step_completed", "step_failed", "input_required"
+    ]
     time: datetime
     data: bytes
 
@@ -26,7 +28,8 @@ class NewEvent(Struct, frozen=True, kw_only=True):
 class Event(Struct, frozen=True, kw_only=True):
     """An immutable record of what happened to a task; `sequence` counts from 1 within the task.
 
-    type: `created`, `started`, `progress`, `output`, `log`, `retrying`, `completed`, `failed`, `cancelled`.
+    type: `created`, `started`, `progress`, `output`, `log`, `retrying`, `completed`, `failed`, `cancelled`; of steps:
+    `step_started`, `step_completed`, `step_failed`, `parked`, `resumed`, `input_required`, `input_given`.
     """
 
     sequence: int

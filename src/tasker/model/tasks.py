@@ -47,6 +47,9 @@ Reason = Literal[
     "rate_limited",
     "concurrency_limited",
     "restart",
+    "sleeping",
+    "waiting_for_children",
+    "input_required",
 ]
 
 OnConflict = Literal["return", "reject", "replace"]
@@ -108,11 +111,32 @@ class Progress(Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
+class Asked(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The question that a task waits with, as a client sees it (Task.input)."""
+
+    name: str
+    message: str
+    schema: Raw
+    asked_at: datetime
+    expires_at: datetime | None = None
+
+
+class ChildCounts(Struct, frozen=True, kw_only=True):
+    """The children of a task by status; those that are held count as pending."""
+
+    pending: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One submission, as a client sees it (API.md, "Task"). `params` and `result` are JSON text, kept as it came.
 
     Fields with a default here are left out on the wire if they have it. waiting_for, queue_position (1: next; 1,002
-    means that or more) and estimated_start_at are set only for a pending task that is read by itself. In a list, params
+    means that or more) and estimated_start_at are set only for a pending task that is read by itself, `children` and
+    `input` (the oldest question without an answer) for any task that is. In a list, params
     and results of more than PREVIEW_BYTES are null, and the previews have the text that they begin with.
     """
 
@@ -151,6 +175,10 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduled_for: datetime | None = None
     webhook: WebhookRef | None = None
     traceparent: str | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
+    children: ChildCounts | None = None
+    input: Asked | None = None
     params_preview: str | None = None
     result_preview: str | None = None
 
@@ -162,7 +190,8 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Fields of a submission that no query uses.
 
     scheduled_for: the tick of the schedule that it is for. delayed: its `run_at` is the end of a `delay`, a duration
-    that does not change when the clock is set.
+    that does not change when the clock is set. parent_id, root_id: of a child, the task that started it, and the one at the
+    top.
     """
 
     depends_on: tuple[UUID, ...] = ()
@@ -171,6 +200,8 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduled_for: datetime | None = None
     webhook: WebhookRef | None = None
     traceparent: str | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
     delayed: bool = False
 
     def shown(self) -> dict[str, Any]:
@@ -185,7 +216,7 @@ class TaskFilter(Struct, frozen=True, kw_only=True):
 
     schedule_id: the schedule that submitted them. ended_before: they were also submitted before that. text: occurs in
     the params or the error; see `looks.TEXT_BYTES`. error: the id of their failure group. bulk: the bulk
-    action that cancelled or retried them.
+    action that cancelled or retried them. parent: the task that started them.
     """
 
     status: tuple[Status, ...] = ()
@@ -201,6 +232,7 @@ class TaskFilter(Struct, frozen=True, kw_only=True):
     error: str | None = None
     owner: str | None = None
     bulk: UUID | None = None
+    parent: UUID | None = None
 
 
 class TaskCount(NamedTuple):

@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from tasker.errors import PROBLEMS
 from tasker.model import Claim, Ending, Reason, RetryPolicy, Status, TaskProblem, Transition
+from tasker.model.steps import Wait
 
 MAX_CRASHES = 3
 """Number of crashed attempts of one task after which it fails for good."""
@@ -40,6 +41,12 @@ class Snoozed(Struct, frozen=True):
     reason: Reason = "snoozed"
 
 
+class Parked(Struct, frozen=True):
+    """The function waits for `wait` and has given its slot back; uses up no try."""
+
+    wait: Wait
+
+
 class Cancelled(Struct, frozen=True):
     """The attempt stopped because a client asked for it."""
 
@@ -65,7 +72,7 @@ class Released(Struct, frozen=True):
     """The service drained and gave the attempt back; uses up no try."""
 
 
-Outcome = Succeeded | Failed | Snoozed | Cancelled | TimedOut | Crashed | Interrupted | Released
+Outcome = Succeeded | Failed | Snoozed | Parked | Cancelled | TimedOut | Crashed | Interrupted | Released
 
 
 def problem(name: str, detail: str, *, attempt: int = 0, retryable: bool = False) -> TaskProblem:
@@ -97,6 +104,12 @@ def decide(outcome: Outcome, claim: Claim, now: datetime, random: Random) -> Tra
             return _crashed(claim, now, problem(name, detail), random)
         case Snoozed(after, reason):
             return _again(claim, now, "snoozed", reason=reason, run_at=now + min(after, MAX_DELAY))
+        case Parked(wait):
+            until = None if wait.until is None else max(now, min(wait.until, now + MAX_DELAY))
+            return structs.replace(
+                _again(claim, now, "parked", reason=wait.reason, run_at=until, interruptions=_suspicion(claim)),
+                wait=wait,
+            )
         case Cancelled():
             return _end(claim, now, Status.CANCELLED, "cancelled", tries=claim.tries)
         case Interrupted():
@@ -168,7 +181,7 @@ def _again(
     now: datetime,
     ending: Ending,
     *,
-    run_at: datetime,
+    run_at: datetime | None,
     reason: Reason = "queued",
     tries: int | None = None,
     interruptions: int = 0,

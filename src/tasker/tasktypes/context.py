@@ -16,6 +16,7 @@ import msgspec
 
 from tasker.model import LOG_LEVELS, LogLevel, Progress
 from tasker.model.usage import SUMMED
+from tasker.tasktypes.steps import StepEvent
 from tasker.validation.encoding import NotJson, as_json, encode_strict
 
 _LEVELS = frozenset(LOG_LEVELS)
@@ -41,6 +42,9 @@ class Reporter(Protocol):
 
     def usage(self, usage: Mapping[str, Any]) -> None:
         """Take what the attempt used; it is merged into the task's usage, and newer values win."""
+
+    def step(self, event: StepEvent, data: Mapping[str, Any]) -> None:
+        """Take an event of a step (JSON values)."""
 
 
 class Context:

@@ -20,6 +20,7 @@ from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
 from tasker.engines.protocol.stats import StatsStore
+from tasker.engines.protocol.steps import StepStore
 from tasker.engines.protocol.tombstones import TombstoneStore
 from tasker.engines.protocol.usage import UsageStore
 from tasker.engines.protocol.webhooks import WebhookStore
@@ -40,6 +41,7 @@ from tasker.model import (
     TaskFilter,
     Transition,
 )
+from tasker.model.steps import Forget
 
 Listener = Callable[[Sequence[Change]], None]
 """Called with committed changes. An empty batch means that some may have been lost: look at the store again."""
@@ -86,6 +88,7 @@ class Engine(Protocol):
     schedules: ScheduleStore
     usage: UsageStore
     stats: StatsStore
+    steps: StepStore
     failures: FailureStore
     webhooks: WebhookStore
     tombstones: TombstoneStore
@@ -152,7 +155,10 @@ class Engine(Protocol):
         """Extend the leases to now + extend_by; return those that are lost and those whose task is to be cancelled."""
 
     async def record(self, lease: Lease, report: Report) -> bool:
-        """Store a report of a running attempt. False, and no change, if `lease` is not the current one."""
+        """Store a report of a running attempt, steps included, in one commit.
+
+        False, and no change, if `lease` is not the current one.
+        """
 
     def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> Awaitable[bool]:
         """End an attempt: store `report`, then the transition, in one commit.
@@ -167,15 +173,20 @@ class Engine(Protocol):
         Raises NotFound, Expired, Conflict (the task is terminal).
         """
 
-    async def retry(self, task_id: UUID) -> Task:
+    async def retry(self, task_id: UUID, forget: Forget | None = None) -> Task:
         """Make a failed or cancelled task pending, due at once, with all its tries again; attempt numbers go on.
 
-        It waits for its dependencies if they are open again. Raises NotFound, Expired, and Conflict: it is pending,
-        running or completed; an open task has its unique key; a dependency failed or is gone.
+        It waits for its dependencies if they are open again. It keeps its steps, but for those to `forget`, and its
+        completed children; the others may run again. Raises NotFound, Expired, Conflict (it is pending, running or
+        completed; an open task has its unique key; a dependency failed or is gone), Invalid (no step is so named).
         """
 
     async def delete(self, task_id: UUID) -> None:
-        """Erase a terminal task and all that belongs to it. Raises NotFound, Expired, Conflict (open)."""
+        """Erase a terminal task and all that belongs to it, children included; open children are cancelled first.
+
+        A task with children is gone at once, and erased in small steps by `prune`. Raises NotFound, Expired, Conflict
+        (it is open, or the child of an open task).
+        """
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
         """Return running attempts whose lease has expired; the reaper completes each as interrupted."""
