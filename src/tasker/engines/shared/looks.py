@@ -333,7 +333,11 @@ _TOUCHED = (
 )
 _RANGE = "seq >= :low AND seq < :below"
 _SEVERAL = (_Key("types", "type", "task", "task_type"), _Key("queues", "queue", "task", "task_queue", "default"))
-_NOTED = (_Key("schedule_id", "schedule_id", "task_schedule"), _Key("error", "failure", "task_failure"))
+_NOTED = (
+    _Key("schedule_id", "schedule_id", "task_schedule"),
+    _Key("error", "failure", "task_failure"),
+    _Key("group", "name", "task_group_member", "task_group_seq"),
+)
 _KEYED = (
     *_SEVERAL,
     _Key("owner", "owner", "task", "task_owner", ""),

@@ -21,7 +21,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from tasker.engines.shared.rollup import SUMMED
-from tasker.engines.shared.tables import BULKS, DELIVERIES, SCHEDULES, WEBHOOKS
+from tasker.engines.shared.tables import BULKS, DELIVERIES, GROUPS, SCHEDULES, WEBHOOKS
 from tasker.model.usage import COUNTED
 
 _WORDS = {
@@ -29,6 +29,7 @@ _WORDS = {
     "webhook": WEBHOOKS.columns,
     "delivery": DELIVERIES.columns,
     "bulk": ", ".join(f"bulk.{name}" for name in BULKS.fields),
+    "group": GROUPS.columns,
     "counted": ", ".join(COUNTED),
     "counted_values": ", ".join(f":{name}" for name in COUNTED),
     "counted_sums": ", ".join(f"CAST(sum({name}) AS bigint)" for name in COUNTED),

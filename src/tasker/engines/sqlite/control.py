@@ -16,7 +16,7 @@ from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, reopened
 from tasker.engines.shared.looks import Bounds, Look
 from tasker.engines.shared.refusals import cannot, dependency_not_completed, key_in_use, not_settled
-from tasker.engines.sqlite import lists, reads, retention
+from tasker.engines.sqlite import groups, lists, reads, retention
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.retention import References, check_not_expired
 from tasker.engines.sqlite.rows import draft_of, is_over, keep_entries, optional_micros, task_id_of
@@ -88,6 +88,8 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
         raise cannot("retry", status)
     known = _task(tx, task_id)
     waits_for = _check_ties(tx, known)
+    after = known.depends_on_group
+    waits_for_group = after is not None and groups.check_retry(tx, known.owner or "", after)
     if worker is not None:
         tx.execute(QUERIES["keep_attempt"], (*end, seq))
     head = Head(*tx.execute(QUERIES["head_by_seq"], (seq,)).fetchone())  # type: ignore[misc]
@@ -97,7 +99,10 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
     tx.execute(QUERIES["retry_task"], (tx.now, last, seq))
     tx.counts.reopened((known.owner or "", known.type, known.queue))
     tx.execute(QUERIES["forget_failures"], {"seqs": f"[{seq}]"})
-    if waits_for:
+    groups.moved(tx, task_id, Status.PENDING)
+    if waits_for_group and after is not None:
+        groups.wait_for(tx, seq, known.owner or "", after)
+    if waits_for or waits_for_group:
         wait_for(tx, seq, waits_for)
     else:
         tx.partitions.joined(known.queue, known.type, tx.now, later=False)

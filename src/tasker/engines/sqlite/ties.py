@@ -14,11 +14,11 @@ from tasker.engines.shared.log import Head
 from tasker.engines.shared.refusals import joined, no_dependency, not_unique
 from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import NEVER, decode_problem, encode
-from tasker.engines.sqlite import failures
+from tasker.engines.sqlite import failures, groups
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction
-from tasker.model import Change, Draft, Receipt, Status, TaskProblem
+from tasker.model import AfterGroup, Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed
 
 _NEVER = to_micros(NEVER)
@@ -38,6 +38,8 @@ def find_ties(tx: Transaction, draft: Draft) -> Ties:
             return Ties(joined(draft, replaces))
         if replaces is not None and draft.on_conflict == "reject":
             return Ties(Receipt(replaces, "refused", refusal=not_unique(str(draft.unique_key), replaces)))
+    if draft.after_group is not None:
+        return groups.find_tie(tx, draft, draft.after_group, replaces)
     return _dependencies(tx, draft, replaces) if draft.depends_on else Ties(replaces=replaces)
 
 
@@ -69,7 +71,7 @@ def _end_of(tx: Transaction, task_id: UUID, owner: str) -> tuple[Status, TaskPro
 
 
 def wait_for(tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
-    """Keep a pending task from being claimed until these open tasks have completed."""
+    """Keep a pending task from being claimed until these open tasks have completed; none if a group is waited for."""
     for other in others:
         tx.execute(QUERIES["insert_dependency"], (seq, other.bytes))
         tx.execute(QUERIES["has_dependant"], (other.bytes,))
@@ -95,12 +97,18 @@ def find_open_dependencies(
     return waits, None
 
 
-def resume_waiting(tx: Transaction, task_id: UUID, depends_on: Sequence[UUID]) -> None:
-    """Settle an imported task that waits for others, some of which may have ended."""
+def resume_waiting(tx: Transaction, task_id: UUID, depends_on: Sequence[UUID], group: AfterGroup | None) -> None:
+    """Settle an imported task that waits for others, some of which may have ended.
+
+    One that waits for a group is settled when the store is opened: more tasks of the group may be imported.
+    """
     row: Row | None = tx.execute(QUERIES["waiting_task"], (task_id.bytes,)).fetchone()
     if row is None:
         return
     seq = row[0]
+    if group is not None:
+        groups.resume_waiting(tx, seq, row[1], group)
+        return
     waits, failed = find_open_dependencies(tx, depends_on)
     tx.execute(QUERIES["delete_dependencies"], (seq,))
     if failed is not None:
@@ -110,17 +118,18 @@ def resume_waiting(tx: Transaction, task_id: UUID, depends_on: Sequence[UUID]) -
     elif waits:
         wait_for(tx, seq, waits)
     else:
-        _release(tx, seq)
+        release(tx, seq)
 
 
 def settle_dependants(tx: Transaction, ended: UUID, status: Status, error: TaskProblem | None) -> None:
-    """Release the dependants of a task that has ended, or fail them and in turn their own dependants.
+    """Count the end of a task in its group. Release its dependants, or fail them and in turn their own dependants.
 
     One transaction settles SETTLED_AT_ONCE. A task with more dependants goes into `partitions.unsettled`.
     """
     work = [(ended, status, error)]
     while work:
         other, status, error = work.pop()
+        groups.moved(tx, other, status)
         left = tx.partitions.left_to_settle
         rows: list[Row] = tx.execute(QUERIES["dependants"], (other.bytes, left + 1)).fetchall()
         if len(rows) > left:
@@ -129,7 +138,7 @@ def settle_dependants(tx: Transaction, ended: UUID, status: Status, error: TaskP
             tx.partitions.left_to_settle -= 1
             if status is Status.COMPLETED:
                 tx.execute(QUERIES["delete_dependency"], (other.bytes, seq))
-                _release(tx, seq)
+                release(tx, seq)
                 continue
             tx.execute(QUERIES["delete_dependencies"], (seq,))
             reason = dependency_failed(other, status, error)
@@ -159,7 +168,16 @@ def find_unsettled(connection: apsw.Connection) -> list[UUID]:
     return [task_id_of(row[0]) for row in connection.execute(QUERIES["unsettled"])]
 
 
-def _release(tx: Transaction, seq: int) -> None:
+def fail_waiting(tx: Transaction, seq: int, error: TaskProblem) -> None:
+    """Fail a task that waits for others, and in turn its dependants."""
+    row = fail_pending(tx, seq, error)
+    if row is not None:
+        tx.changes.append(Change(row[0], Status.FAILED))
+        if row[1]:
+            settle_dependants(tx, row[0], Status.FAILED, error)
+
+
+def release(tx: Transaction, seq: int) -> None:
     """Make a task claimable if it waits for no other task any more."""
     if tx.execute(QUERIES["any_dependency"], (seq,)).fetchone() is not None:
         return
