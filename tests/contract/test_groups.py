@@ -13,7 +13,7 @@ from tests.contract.webhooks import make_webhook
 
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Invalid
-from tasker.model import AfterGroup, Change, Draft, Extra, Policy, Receipt, RetryPolicy, Status, TaskFilter
+from tasker.model import AfterGroup, Change, Draft, Extra, Receipt, RetryPolicy, Status, TaskFilter
 from tasker.model.groups import Group, GroupCounts, GroupEnd
 from tasker.model.webhooks import GROUP_ENDED
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded, problem
@@ -99,8 +99,7 @@ async def test_a_task_shows_its_group(driver: Driver, engine: Engine) -> None:
 
 
 async def test_retries_count_once(driver: Driver, engine: Engine) -> None:
-    policy = json.encode(Policy(retry=RetryPolicy(max_attempts=2)))
-    [task_id] = await give(driver, in_group(driver, policy=policy, max_attempts=2))
+    [task_id] = await give(driver, in_group(driver, retry=RetryPolicy(max_attempts=2)))
     await driver.finish(await driver.claim_one(), RETRYABLE)
     assert await counts(engine) == {"pending": 1}
     driver.clock.advance(timedelta(hours=1))

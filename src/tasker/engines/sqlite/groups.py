@@ -13,7 +13,7 @@ from tasker.engines.shared.ties import Ties
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction
-from tasker.model import AfterGroup, Draft, Receipt, Status
+from tasker.model import AfterGroup, Draft, Receipt, Status, Task
 from tasker.model.groups import State, StoredGroup, state_of
 from tasker.rules.lifecycle import group_failed
 
@@ -25,12 +25,12 @@ def joined(tx: Transaction, seq: int, owner: str, name: str, state: State = "ope
     tx.groups.joined(GroupKey(owner, name), state)
 
 
-def moved(tx: Transaction, task_id: UUID, status: Status) -> None:
+def moved(tx: Transaction, seq: int, status: Status) -> None:
     """Note the new status of a task, if it is in a group. Idempotent."""
-    row: Row | None = tx.execute(QUERIES["member_of"], (task_id.bytes,)).fetchone()
+    row: Row | None = tx.execute(QUERIES["member_of"], (seq,)).fetchone()
     if row is None:
         return
-    seq, owner, name, before = row
+    owner, name, before = row
     after = state_of(status)
     if before != after:
         tx.execute(QUERIES["move_member"], (after, seq))
@@ -59,14 +59,17 @@ def find_tie(tx: Transaction, draft: Draft, after: AfterGroup, replaces: UUID | 
     return Ties(replaces=replaces)
 
 
-def check_retry(tx: Transaction, owner: str, after: AfterGroup) -> bool:
-    """Return whether a task to be run again must wait for its group; one that is gone counts as ended. Raises Conflict."""
-    group = find(tx, owner, after.group)
-    if group is None or group.open:
-        return group is not None
+def check_retry(tx: Transaction, task: Task) -> AfterGroup | None:
+    """Return the group that a task to be run again must wait for; one that is gone counts as ended. Raises Conflict."""
+    after = task.depends_on_group
+    group = None if after is None else find(tx, task.owner or "", after.group)
+    if after is None or group is None:
+        return None
+    if group.open:
+        return after
     if after.when == "completed" and group.unsuccessful:
         raise group_not_completed(after.group)
-    return False
+    return None
 
 
 def wait_for(tx: Transaction, seq: int, owner: str, after: AfterGroup) -> None:

@@ -5,7 +5,7 @@ INSERT INTO task_group_member (seq, owner, name, state) VALUES (?, ?, ?, ?);
 UPDATE task SET has_dependants = 1 WHERE seq = ?;
 
 -- name: member_of
-SELECT seq, owner, name, state FROM task_group_member WHERE seq = (SELECT seq FROM task WHERE task_id = ?);
+SELECT owner, name, state FROM task_group_member WHERE seq = ?;
 
 -- name: move_member
 UPDATE task_group_member SET state = ? WHERE seq = ?;
