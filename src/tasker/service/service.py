@@ -26,6 +26,7 @@ from tasker.service.queues import Load, Queues
 from tasker.service.readiness import Health, ReadinessCheck, StoreCheck
 from tasker.service.reading import Reading
 from tasker.service.stats import StatsService
+from tasker.service.steps import StepService
 from tasker.service.submitting import Submissions
 from tasker.service.tasks import Tasks
 from tasker.service.types import Types
@@ -96,6 +97,7 @@ class Service:
             min_interval=min_interval,
         )
         self.tasks = Tasks(engine, registry, cursors, open_queues)
+        self.steps = StepService(engine, clock, self.tasks)
         self.following = Following(engine, self.tasks, hub)
         self.bulk = Bulk(engine, clock, cursors, open_queues)
         self.submissions = Submissions(
