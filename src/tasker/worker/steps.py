@@ -13,10 +13,10 @@ from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
-from tasker.errors import Conflict, RequestError, Unavailable
+from tasker.errors import Conflict, Invalid, RequestError, Unavailable
 from tasker.executor.attempt import Stop
 from tasker.model import Lease, NewEvent
-from tasker.model.steps import Family, NewStep, Step
+from tasker.model.steps import Family, NewStep, Question, Step
 from tasker.rules.children import Origin
 from tasker.rules.lifecycle import MAX_DELAY, Interrupted
 from tasker.tasktypes.steps import (
@@ -35,6 +35,7 @@ from tasker.tasktypes.steps import (
     StoreStep,
     Superseded,
 )
+from tasker.validation.answers import question_faults
 from tasker.worker.outages import Backoff
 from tasker.worker.reports import ReportBuffer
 from tasker.worker.wakeups import Wakeups
@@ -45,6 +46,7 @@ _AT_ONCE = timedelta(0)
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
+_decode_question = msgspec.json.Decoder(Question).decode
 _log = structlog.get_logger(__name__)
 
 
@@ -148,7 +150,7 @@ class StepServer:
         now = self._clock.now()
         until = _at(now, request.delay) if request.until is None else min(request.until, now + MAX_DELAY)
         step = NewStep(key=request.key, name=request.name, kind="sleep", started_at=now, until=until)
-        answer = await self._store(step)
+        answer = await self._store(step, _event("step_started", now, name=step.name, key=step.key, kind=step.kind))
         self._sleeps[request.key] = answer.steps[0]
         return answer
 
@@ -156,15 +158,17 @@ class StepServer:
         stored = await self._find([request.key])
         if stored:
             return Steps(tuple(stored))
-        now, question = self._clock.now(), request.question
+        question = _decode_question(request.question)
+        _check_schema(question)
+        now = self._clock.now()
         until = None if request.timeout is None else _at(now, request.timeout)
         step = NewStep(
             key=request.key,
-            name=question.name,
+            name=request.name,
             kind="input",
             started_at=now,
             until=until,
-            question=_encode(question),
+            question=request.question,
         )
         expires = {} if until is None else {"expires_at": until}
         event = _event("input_required", now, name=step.name, key=step.key, message=question.message, **expires)
@@ -268,6 +272,14 @@ async def _wait(woken: asyncio.Event, seconds: float) -> None:
 
 def _event(type_: Any, time: datetime, **data: Any) -> NewEvent:
     return NewEvent(type=type_, time=time, data=_encode(data))
+
+
+def _check_schema(question: Question) -> None:
+    """Raise Invalid if no answer could be checked by the question's schema."""
+    faults = question_faults(msgspec.json.decode(question.schema))
+    if faults:
+        listed = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults[:10])
+        raise Invalid(f"the schema of the question {question.name!r} cannot be used: {listed}", faults=faults)
 
 
 def _at(now: datetime, delay: timedelta | None) -> datetime:
