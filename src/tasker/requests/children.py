@@ -27,7 +27,10 @@ def read_child_options(type_name: str, options: ChildOptions | None, now: dateti
         value["tags"] = list(value["tags"])
     faults = Faults()
     read = read_options(value, Texts(), faults, now, UrlRules())
-    faults.check()
+    try:
+        faults.check()
+    except Invalid as error:
+        raise Invalid(f"the options of the children: {_sentence(error)}", faults=error.faults) from None
     return Submission(type=type_name, params=Raw(b"[]"), **read)
 
 
@@ -61,16 +64,16 @@ def _is_ordinary(text: bytes) -> bool:
     )
 
 
+_SHOWN = 10
+"""Children, and faults of one, that are named."""
+
+
 def explain(errors: dict[int, RequestError]) -> Invalid:
     """Return the error of children that are refused, by their places, with every fault of all of them."""
     texts = [f"child {place}: {_sentence(error)}" for place, error in errors.items()]
     more = f"; and {len(texts) - _SHOWN} more children" if len(texts) > _SHOWN else ""
     names = {error.kind.name for error in errors.values() if not isinstance(error, Malformed)}
     return Invalid("; ".join(texts[:_SHOWN]) + more, name=names.pop() if len(names) == 1 else "invalid-params")
-
-
-_SHOWN = 10
-"""Children whose faults are named."""
 
 
 def _sentence(error: RequestError) -> str:

@@ -127,7 +127,8 @@ class ChildService:
     def _check_size(self, params: bytes) -> None:
         if len(params) > self._limits.params:
             raise Invalid(
-                f"its params take {len(params):,} bytes, and {self._limits.params:,} are allowed (TASKER_MAX_BODY)"
+                f"its params take {len(params):,} bytes, and {self._limits.params:,} are allowed (TASKER_MAX_BODY)",
+                name="invalid-params",
             )
 
 
