@@ -40,8 +40,6 @@ from tasker.worker.outages import Backoff
 from tasker.worker.reports import ReportBuffer
 from tasker.worker.wakeups import Wakeups
 
-_FOLLOW_AGAIN = 0.05
-"""Seconds until this process asks again to hear of a task that another transaction is writing."""
 _AT_ONCE = timedelta(0)
 
 T = TypeVar("T")
@@ -85,7 +83,6 @@ class StepServer:
         self._report = report
         self._stop = stop
         self._family: Family | None = None
-        self._is_followed = not parts.engine.is_shared
         self._sleeps = {step.key: step for step in stored if step.kind == "sleep"}
         self._origins = {step.key: Origin(step.attempt, step.started_at) for step in stored if step.kind == "children"}
         now = self._clock.now()
@@ -201,10 +198,6 @@ class StepServer:
                 left = deadline - loop.time()
                 if there or left <= 0 or self._is_ending:
                     return Steps(there)
-                if request.wait.children or request.wait.inputs:
-                    if not self._is_followed and await self._follow():
-                        continue
-                    left = left if self._is_followed else min(left, _FOLLOW_AGAIN)
                 await _wait(woken, self._until(request, left))
 
     @property
@@ -225,14 +218,6 @@ class StepServer:
         others = await self._find([key for key in keys if key not in self._sleeps])
         over = [_ended(step) for step in sleeps if _is_over(step, now)]
         return (*over, *(step for step in others if not step.is_open or _has_timed_out(step, now)))
-
-    async def _follow(self) -> bool:
-        """Have this process hear of what others do for the task; return whether it does from now on."""
-        try:
-            self._is_followed = await self._engine.peers.follow_task(self._lease.task_id)
-        except Unavailable as error:
-            _log.warning("task.not_followed", task_id=str(self._lease.task_id), reason=error.detail)
-        return self._is_followed
 
     async def _find(self, keys: Sequence[str]) -> Sequence[Step]:
         if not keys:
