@@ -55,6 +55,7 @@ def make_service(
         child_limits=ChildLimits(settings.max_children, int(settings.max_body)),
         min_interval=settings.min_interval,
         url_rules=settings.url_rules,
+        max_answer=int(settings.max_result),
     )
 
 
