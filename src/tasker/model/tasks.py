@@ -281,8 +281,12 @@ _RANDOM_BITS = 0x0FFF_3FFF_FFFF_FFFF_FFFF
 
 def new_task_id(now: datetime) -> UUID:
     """Return a UUIDv7 (RFC 9562): milliseconds of `now`, then 74 random bits."""
-    random = int.from_bytes(os.urandom(10), "big") & _RANDOM_BITS
-    value = int(now.timestamp() * 1000) << 80 | _VERSION_AND_VARIANT | random
+    return make_task_id(now, os.urandom(10))
+
+
+def make_task_id(at: datetime, rest: bytes) -> UUID:
+    """Return a UUIDv7: milliseconds of `at`, then 74 bits of the 10 bytes `rest`."""
+    value = int(at.timestamp() * 1000) << 80 | _VERSION_AND_VARIANT | int.from_bytes(rest, "big") & _RANDOM_BITS
     return msgspec.convert(value.to_bytes(16, "big"), UUID)  # takes a third of the time of UUID(bytes=...)
 
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from tasker.model.steps import Child, Question, Step, Wait
+from tasker.model.steps import Child, Step, Wait
 
 StepEvent = Literal["step_started", "step_failed"]
 """`step_completed` is stored by the service, together with the step."""
@@ -44,10 +44,14 @@ class Sleep(Request, frozen=True):
 
 
 class Ask(Request, frozen=True):
-    """Ask a question, unless it is stored. Answer: Steps with the step."""
+    """Ask a question, unless it is stored. Answer: Steps with the step.
+
+    question: JSON text of a Question, whose parts no msgpack frame can hold as they are.
+    """
 
     key: str
-    question: Question
+    name: str
+    question: bytes
     timeout: timedelta | None = None
 
 
