@@ -113,9 +113,10 @@ class Home:
         return self.until(task_id, lambda task: task["status"] in ENDED, limit)
 
     def events(self, task_id: str) -> list[dict[str, Any]]:
-        reply = self._http.get(f"/task/{task_id}/log", params={"limit": 500})
+        """Return all events of a task that has ended."""
+        reply = self._http.get(f"/task/{task_id}/events", headers={"Accept": "application/jsonl"})
         assert reply.status_code == 200, reply.text
-        return list(reply.json()["items"])
+        return [json.loads(line) for line in reply.text.splitlines() if line.strip()]
 
 
 def until(is_so: Callable[[], bool], otherwise: str, limit: float = LIMIT) -> None:

@@ -221,8 +221,8 @@ class StepServer:
     def _end(self, sleep: Step) -> Step:
         """Return a sleep that is over with its end, which is stored with the next report."""
         if sleep.finished_at is None and sleep.until is not None:
-            sleep = self._sleeps[sleep.key] = structs.replace(sleep, finished_at=sleep.until)
             took = (sleep.until - sleep.started_at).total_seconds()
+            sleep = self._sleeps[sleep.key] = structs.replace(sleep, finished_at=sleep.until)
             ended = NewStep(**{name: getattr(sleep, name) for name in NewStep.__struct_fields__})
             self._report.end_sleep(ended, _about(ended, "step_completed", self._clock.now(), took=took))
         return sleep
