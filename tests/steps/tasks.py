@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from tasker import Context, SyncContext, task
+from tasker import Context, task
+from tasker.tasktypes.context import SyncContext
 
-IN_CHILDREN = Path("pid").exists
+
 
 
 @dataclass
