@@ -19,8 +19,6 @@ from tasker import Context, task
 from tasker.tasktypes.context import SyncContext
 
 
-
-
 @dataclass
 class Order:
     """point: where the service is killed, once."""
