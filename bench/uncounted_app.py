@@ -16,32 +16,24 @@ import asyncpg
 
 from tasker.cli import main
 from tasker.engines.postgres.storage import migrate
+from tasker.engines.shared.rollup import Changes, TaskChange
 from tasker.engines.sqlite import transaction
 
 _TRIGGERS = ("new_tasks_count", "changed_tasks_count", "open_task_erased")
 
 
-class NoChanges:
+def _nothing(*_: Any, **__: Any) -> None:
+    """Count nothing."""
+
+
+class NoChanges(Changes):
     """Takes the place of `Changes`, and keeps nothing."""
 
-    def __init__(self, _now: int) -> None:
-        pass
+    submitted = started = ended = again = dropped = reopened = moved = adopted = _nothing
 
-    def take(self) -> list[Any]:
+    def take(self) -> list[TaskChange]:
         """Return nothing."""
         return []
-
-    def submitted(self, _key: Any, *, waits: bool = False) -> None:
-        """Do nothing."""
-
-    def started(self, _key: Any, _waited: int, *, was_waiting: bool = False) -> None:
-        """Do nothing."""
-
-    def ended(self, _key: Any, _status: Any, _ran: int | None) -> None:
-        """Do nothing."""
-
-    def again(self, _key: Any, _ran: int | None, *, waits: bool, is_retry: bool) -> None:
-        """Do nothing."""
 
 
 async def _disable() -> None:

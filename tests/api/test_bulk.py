@@ -10,15 +10,18 @@ from uuid import UUID, uuid4
 import pytest
 from msgspec import Raw, structs
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from tasker.engines.shared.looks import Bounds
-from tasker.engines.shared.stores.bulk import HOLD
 from tasker.errors import NotFound, Unavailable
+from tasker.model import TaskFilter
+from tasker.model.bulk import HOLD, write_filter
 from tasker.model.keys import ANYBODY, Caller
 from tasker.rules.lifecycle import Failed
 from tasker.rules.lifecycle import problem as task_problem
 from tasker.service import Selection, bulk
 from tests.api.conftest import TOKEN, Rig, problem
+from tests.contract.bulk import make_bulk
 
 ID = "01a20c8b-c777-7774-af49-131c21b859b2"
 
@@ -225,6 +228,58 @@ async def test_one_broken_action_does_not_stop_the_others(rig: Rig, monkeypatch:
     monkeypatch.setattr(rig.engine.bulk, "find_free", lambda **_: _soon([*free, stored[2]]))
     assert await rig.service.bulk.run_once() == 1
     assert [(await receipt(rig, one["bulk_id"]))["done"] for one in begun] == [1, 1, 2]
+
+
+SLOW = write_filter(TaskFilter(types=("slow",)))
+
+
+@pytest.mark.parametrize(
+    ("selects", "error"),
+    [
+        pytest.param(SLOW, RuntimeError("a bug"), id="raises"),
+        pytest.param(SLOW, Unavailable("it takes too long"), id="too slow"),
+        pytest.param(Raw(b'{"new":1}'), None, id="of a later version"),
+    ],
+)
+async def test_many_actions_that_cannot_get_on_do_not_starve_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, selects: Raw, error: Exception | None
+) -> None:
+    """As many as are read together, which would be the first each time. Each is tried, and logged, once in a while."""
+    choose = rig.engine.control.choose
+
+    async def and_fail_if_slow(where: TaskFilter, **named: Any) -> Any:
+        if where.types == ("slow",):
+            assert error is not None
+            raise error
+        return await choose(where, **named)
+
+    monkeypatch.setattr(rig.engine.control, "choose", and_fail_if_slow)
+    for _ in range(20):
+        await rig.engine.bulk.create(make_bulk("cancel", selects=selects, place="p"))
+    rig.clock.advance(timedelta(seconds=1))
+    good = make_bulk("cancel", [UUID(await rig.submit())])
+    await rig.engine.bulk.create(good)
+    rig.clock.advance(HOLD)
+    with capture_logs() as logs:
+        assert [await rig.service.bulk.run_once() for _ in range(3)] == [0, 1, 0]
+        assert (await receipt(rig, str(good.bulk_id)))["state"] == "done"
+        assert len(logs) == 20
+        rig.clock.advance(HOLD)
+        assert await rig.service.bulk.run_once() == 0
+    assert len(logs) == 40, "they are tried again"
+
+
+async def test_a_store_that_cannot_be_written_ends_the_turn(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: Any) -> Any:
+        raise Unavailable("full")
+
+    for _ in range(2):
+        await rig.engine.bulk.create(make_bulk("cancel", [uuid4()]))
+    rig.clock.advance(HOLD)
+    monkeypatch.setattr(rig.engine.bulk, "step", fails)
+    monkeypatch.setattr(rig.engine.bulk, "hold", fails)
+    with pytest.raises(Unavailable):
+        await rig.service.bulk.run_once()
 
 
 async def _soon(value: Any) -> Any:

@@ -12,10 +12,9 @@ from tests.contract.bulk import finish, make_bulk
 from tests.contract.conftest import MakeEngine, open_after_the_end
 
 from tasker.engines.protocol import Engine
-from tasker.engines.shared.stores.bulk import HOLD
 from tasker.errors import Invalid
 from tasker.model import Extra, Status, TaskFilter
-from tasker.model.bulk import BulkAction, Step, read_filter, write_filter
+from tasker.model.bulk import HOLD, BulkAction, Step, read_filter, write_filter
 from tasker.rules.lifecycle import Failed, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -134,7 +133,14 @@ async def test_an_action_is_held_while_somebody_works_at_it(engine: Engine, cloc
     assert await engine.bulk.find_free(limit=9) == [bulk]
     bulk = await step(engine, bulk)
     assert await engine.bulk.find_free(limit=9) == []
-    await engine.bulk.release(bulk)
+    await engine.bulk.hold(bulk, timedelta())
+    assert await engine.bulk.find_free(limit=9) == [bulk]
+    await engine.bulk.hold(structs.replace(bulk, version=bulk.version - 1), HOLD)
+    assert await engine.bulk.find_free(limit=9) == [bulk], "another version is not held"
+    await engine.bulk.hold(bulk, 2 * HOLD)
+    clock.advance(2 * HOLD - SECOND)
+    assert await engine.bulk.find_free(limit=9) == []
+    clock.advance(SECOND)
     assert await engine.bulk.find_free(limit=9) == [bulk]
     await step(engine, bulk)
     clock.advance(2 * HOLD)

@@ -194,10 +194,26 @@ async def test_a_page_reads_so_many_counts_and_says_from_when_on(
         await fail(driver, clock, raised("one"))
         clock.advance(HOUR)
     engine.failures._most = 2  # type: ignore[attr-defined]
-    for more in ({}, {"owner": ""}):
+    one = fingerprint("", "sum", raised("one").problem).failure_id
+    for more in ({}, {"owner": ""}, {"failure_id": one}, {"failure_id": one, "owner": ""}):
         page = await engine.failures.find_many(FailureFilter(since=clock.now() - DAY, **more), limit=3)  # type: ignore[arg-type]
         assert [group.count for group in page.items] == [3]
         assert page.counted_from == hour_of(clock.now()) - 3 * HOUR
+
+
+async def test_one_group_is_counted_whatever_else_fails(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+    for name in ("one", "a", "b", "c"):
+        await fail(driver, clock, raised(name))
+        clock.advance(HOUR)
+    engine.failures._most = 2  # type: ignore[attr-defined]
+    one = fingerprint("", "sum", raised("one").problem).failure_id
+    for more in ({}, {"owner": ""}):
+        page = await engine.failures.find_many(
+            FailureFilter(since=clock.now() - DAY, failure_id=one, **more),  # type: ignore[arg-type]
+            limit=3,
+        )
+        assert [(group.message, group.count) for group in page.items] == [("one", 1)]
+        assert page.counted_from == hour_of(clock.now() - DAY)
 
 
 async def test_an_owner_gets_so_many_new_groups_an_hour(
@@ -208,13 +224,18 @@ async def test_an_owner_gets_so_many_new_groups_an_hour(
     for name in "abcda":
         await fail(driver, clock, raised(name), owner="ada")
     await fail(driver, clock, raised("c"), owner="eve")
+    for name in "xyz":
+        await fail(driver, clock, raised(name), owner="bob")
     found = {(group.owner, group.message): group for group in await groups(engine, clock)}
     assert {key: group.count for key, group in found.items()} == {
         ("ada", "a"): 2, ("ada", "b"): 1, ("ada", None): 2, ("eve", "c"): 1,
+        ("bob", "x"): 1, ("bob", "y"): 1, ("bob", None): 1,
     }  # fmt: skip
     other = found["ada", None]
     assert (other.failure_id, other.type, other.sample) == (OTHER, "sum", None)
     assert len(await listed(engine, OTHER, owner="ada")) == 2
+    assert await groups(engine, clock, failure_id=OTHER, owner="ada") == [other]
+    assert [group.owner for group in await groups(engine, clock, failure_id=OTHER)] == ["bob", "ada"]
     clock.advance(HOUR)
     await fail(driver, clock, raised("c"), owner="ada")
     assert [group.message for group in await groups(engine, clock, HOUR, owner="ada")][:1] == ["c"]

@@ -86,7 +86,7 @@ BLIND = {
                      "lead.give_up"), NO_OWNER),
     **dict.fromkeys(("engine.find_attempts", "engine.find_events", "engine.find_log", "engine.cancel", "engine.retry",
                      "engine.delete", "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft",
-                     "bulk.create", "bulk.find", "bulk.find_tasks", "bulk.step", "bulk.release", "bulk.stop",
+                     "bulk.create", "bulk.find", "bulk.find_tasks", "bulk.step", "bulk.hold", "bulk.stop",
                      "schedules.delete", "webhooks.change", "webhooks.delete",
                      "webhooks.find_deliveries", "webhooks.redeliver", "queues.find_run_time"), BY_ID),
     **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete"), LEASE),

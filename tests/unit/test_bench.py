@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from bench import fill
 from bench.null_engine import NullEngine
+from bench.uncounted_app import NoChanges
 
 from tasker.clock import SystemClock
 from tasker.engines.protocol import Engine
 from tasker.engines.shared.looks import Bounds
+from tasker.engines.shared.rollup import Changes
 from tasker.engines.sqlite import open_sqlite
 from tasker.model import Status, TaskFilter
 from tasker.model.failures import FailureFilter
@@ -30,6 +32,13 @@ def test_the_null_engine_takes_what_the_protocol_says(name: str) -> None:
     assert {one.name: one.kind for one in ours.parameters.values()} == {
         one.name: one.kind for one in theirs.parameters.values()
     }
+
+
+def test_the_engine_that_counts_nothing_has_every_method_that_counts() -> None:
+    assert {name for name in vars(Changes) if not name.startswith("_")} <= vars(NoChanges).keys()
+    changes = NoChanges(0)
+    changes.dropped(("", "sum", "default"), Status.CANCELLED, was_waiting=False)
+    assert changes.take() == []
 
 
 def test_the_null_engine_runs_tasks_itself() -> None:

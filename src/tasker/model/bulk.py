@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -20,6 +20,10 @@ SkipReason = Literal["gone", "status", "started", "not_unique", "dependency", "q
 started: it has run since the action that is undone. not_unique: an open task has its unique key. dependency: it depends
 on a task that has not completed, or others that depend on it are not settled yet. queue_limit: its owner has open tasks
 in too many queues."""
+
+HOLD = timedelta(seconds=10)
+"""How long a process holds an action without a step: longer than a step takes. Also how long one that cannot get on is
+left alone."""
 
 _MEMBERS = frozenset(TaskFilter.__struct_fields__)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from tasker.model.failures import FailureFilter
+from tasker.model.tasks import TaskFilter
+
+F = TypeVar("F", TaskFilter, FailureFilter)
 Scope = Literal["submit", "read", "control", "admin"]
 """submit: submit tasks, and create what submits them. read: read what belongs to the owner. control: cancel, retry,
 delete... it. admin: do everything, for all owners."""
@@ -35,6 +39,12 @@ class Caller(Struct, frozen=True):
     def sees(self, owner: str | None) -> bool:
         """Tell whether the caller sees what belongs to `owner`; to other callers it does not exist."""
         return "admin" in self.scopes or self.owner == (owner or "")
+
+    def narrow(self, where: F) -> F | None:
+        """Return the filter for what the caller sees; None if it sees nothing of it."""
+        if self.only is None:
+            return where
+        return structs.replace(where, owner=self.only) if where.owner in (None, self.only) else None
 
 
 NOBODY = Caller()

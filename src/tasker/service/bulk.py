@@ -19,7 +19,7 @@ from tasker.clock import Clock
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, NotFound, Unavailable
 from tasker.model import Status, Task, TaskFilter, new_task_id
-from tasker.model.bulk import BulkAction, BulkPage, Step, read_filter, write_filter
+from tasker.model.bulk import HOLD, BulkAction, BulkPage, Step, read_filter, write_filter
 from tasker.model.control import ACTS_ON, Action, ChosenTask
 from tasker.model.keys import Caller
 from tasker.service.admission import OpenQueues, OwnerQueue
@@ -193,15 +193,20 @@ class Bulk:
     # done by chores
 
     async def run_once(self) -> int:
-        """Go on for a moment with each action that nobody works at; return how many have got on."""
+        """Go on for a moment with each action that nobody works at; return how many have got on.
+
+        One that fails is held, so that it is not the first again. Raises Unavailable if the store cannot be written.
+        """
         got_on = 0
         for bulk in await self._store.find_free(limit=_AT_ONCE):
             try:
                 after = await self._work(bulk, self._clock.monotonic() + _TURN)
                 got_on += after.version != bulk.version
-            except Unavailable:
-                raise
-            except Exception:  # a bug or hand-edited data must not stop the other actions
+            except Unavailable as error:  # a slow filter must not stop the other actions
+                await self._store.hold(bulk, HOLD)
+                _log.warning("bulk.interrupted", bulk_id=str(bulk.bulk_id), reason=error.detail)
+            except Exception:  # nor may a bug or hand-edited data
+                await self._store.hold(bulk, HOLD)
                 _log.exception("bulk.failed", bulk_id=str(bulk.bulk_id))
         return got_on
 
@@ -304,6 +309,7 @@ class Bulk:
         """Do steps of an action until it is over or time is up, one step at least; return it as it is then."""
         where = read_filter(bulk.selects)
         if where is None:
+            await self._store.hold(bulk, HOLD)
             _log.warning("bulk.of_a_later_version", bulk_id=str(bulk.bulk_id))
             return bulk
         while bulk.state == "running":
@@ -316,7 +322,7 @@ class Bulk:
                 return await self._store.find(bulk.bulk_id) or bulk
             bulk = after
             if bulk.state == "running" and self._clock.monotonic() >= until:
-                await self._store.release(bulk)
+                await self._store.hold(bulk, timedelta())
                 break
         return bulk
 
@@ -358,10 +364,7 @@ class Bulk:
 def _seen(caller: Caller, action: Action, where: TaskFilter) -> TaskFilter | None:
     """Return the filter for tasks that the action can act on and the caller sees; None if there can be none."""
     statuses = tuple(status for status in ACTS_ON[action] if not where.status or status in where.status)
-    if not statuses or (caller.only is not None and where.owner not in (None, caller.only)):
-        return None
-    owner = where.owner if caller.only is None else caller.only
-    return structs.replace(where, status=statuses, owner=owner)
+    return caller.narrow(structs.replace(where, status=statuses)) if statuses else None
 
 
 def _shows(caller: Caller, bulk: BulkAction) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from msgspec import structs
-
 from tasker.clock import Clock
 from tasker.engines.protocol import FailureStore
 from tasker.model import Status, Task
@@ -43,12 +41,11 @@ class FailureService:
         """
         since = self._clock.now() - WINDOWS[window]
         where = FailureFilter(since=since, types=types, queues=queues, failure_id=failure_id, owner=owner)
-        if caller.only is not None:
-            if owner not in (None, caller.only):
-                return FailurePage(items=[], counted_from=since)
-            where = structs.replace(where, owner=caller.only)
+        seen = caller.narrow(where)
+        if seen is None:
+            return FailurePage(items=[], counted_from=since)
         return await self._cursors.page(
-            "failure", cursor, lambda at: self._store.find_many(where, limit=limit, cursor=at)
+            "failure", cursor, lambda at: self._store.find_many(seen, limit=limit, cursor=at)
         )
 
     async def find_of(self, task: Task) -> FailureGroup | None:

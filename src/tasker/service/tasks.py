@@ -7,7 +7,6 @@ from functools import partial
 from uuid import UUID
 
 import msgspec
-from msgspec import structs
 
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Expired, NotFound
@@ -54,7 +53,7 @@ class Tasks:
 
     async def find_many(self, caller: Caller, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
         """Return tasks, newest first. Raises Invalid for a cursor that no page returned."""
-        seen = _seen(caller, where)
+        seen = caller.narrow(where)
         if seen is None:
             return Page(items=[])
         found = partial(self._engine.find_many, seen, limit=limit)
@@ -62,7 +61,7 @@ class Tasks:
 
     async def count(self, caller: Caller, where: TaskFilter, *, at_most: int = 10_001) -> TaskCount:
         """Count the tasks that `find_many` would list, as Engine.count does."""
-        seen = _seen(caller, where)
+        seen = caller.narrow(where)
         return TaskCount(0, is_exact=True) if seen is None else await self._engine.count(seen, at_most=at_most)
 
     async def attempts(self, caller: Caller, task_id: UUID) -> list[Attempt]:
@@ -114,10 +113,3 @@ class Tasks:
         """Erase a task that has ended. Raises NotFound, Conflict (it is open)."""
         await self.check_owner(caller, task_id)
         await self._engine.delete(task_id)
-
-
-def _seen(caller: Caller, where: TaskFilter) -> TaskFilter | None:
-    """Return the filter for tasks that the caller sees; None if there can be none."""
-    if caller.only is None:
-        return where
-    return structs.replace(where, owner=caller.only) if where.owner in (None, caller.only) else None

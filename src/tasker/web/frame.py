@@ -21,7 +21,7 @@ from tasker.model.keys import Caller
 from tasker.release import release
 from tasker.web import charts, texts, times
 from tasker.web.assets import load_assets
-from tasker.web.page import Form, Page, Visit, base_of, read_form
+from tasker.web.page import ANY_MEDIA, Form, Page, Visit, base_of, read_form
 from tasker.web.sessions import Sessions, cookie_of
 
 CONTENT_POLICY = (
@@ -73,7 +73,8 @@ class Frame:
         async def handle(call: Call) -> Reply | Stream:
             query = read_query(_filled(call.query_string, page).encode("latin-1"), page.parameters)
             form = await read_form(call) if page.method == "POST" else Form()
-            await self.sessions.ready()
+            if page.media != ANY_MEDIA:  # the static files are served while the store is away, too
+                await self.sessions.ready()
             if page.method == "POST" and page.scope != "public":
                 self.sessions.check_token(call.head, form.get("token"))
             return await page.handler(Visit(call, query, form, self.clock.now(), page.base))

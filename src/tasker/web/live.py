@@ -90,7 +90,8 @@ class Watch:
     async def wait(self, seconds: float) -> bool:
         """Wait for a change; return whether there was one in this time."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):  # Python 3.11's wait_for can swallow a cancellation
+                await self._event.wait()
         return self._event.is_set()
 
     def take(self) -> set[UUID]:
@@ -167,10 +168,13 @@ class Pulse:
                     async for batch in batches:
                         self._gather(batch)
                 self.has_ended = True  # the service is stopping
+                break
             except RequestError as error:  # the store is away
                 _log.warning("pages.not_told", reason=error.detail)
-                self._lost = True
-                await asyncio.sleep(EVERY_FIGURE)
+            except Exception:  # a bug must not leave the pages with what they showed last
+                _log.exception("pages.not_told")
+            self._lost = True
+            await asyncio.sleep(EVERY_FIGURE)
         for watch in self._watches:
             watch.wake()
 
@@ -247,6 +251,9 @@ class Board:
             made = await self._render()
         except RequestError as error:  # the store is away: the pages keep what they show
             _log.warning("page.not_made", reason=error.detail)
+            return
+        except Exception:  # a bug in one part must not stop the page: it is made again with the next change
+            _log.exception("page.not_made")
             return
         changed = {target: html for target, html in made.items() if self._parts.get(target, (0, ""))[1] != html}
         if changed:

@@ -19,9 +19,12 @@ from tasker.api.problems import Refused
 from tasker.api.replies import Reply, Stream
 from tasker.errors import Invalid
 from tasker.model.keys import Caller, Scope
+from tasker.web.sessions import cookie_of
 
 ROOT = "/ui"
 FORM = "application/x-www-form-urlencoded"
+ANY_MEDIA = "*/*"
+"""Of the static files."""
 _MAX_FIELDS = 10_000
 _H = TypeVar("_H", bound=Callable[..., Awaitable[Reply | Stream]])
 
@@ -56,6 +59,11 @@ class Visit(NamedTuple):
     @property
     def caller(self) -> Caller:
         return self.call.caller
+
+    @property
+    def is_signed_in(self) -> bool:
+        """Whether a cookie says who it is: then clients of the API need a key."""
+        return bool(cookie_of(self.call.head))
 
     @property
     def path(self) -> dict[str, str]:

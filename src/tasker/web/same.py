@@ -1,4 +1,4 @@
-"""What the run form of a task type does, as commands to copy. Numbers keep their digits."""
+"""A submission as commands to copy: what a run form does, and what submits a task again. Numbers keep their digits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from tasker.client.options import SubmitOptions
-from tasker.web.forms.exact import Value, write
+from tasker.model import Task
+from tasker.web.forms.exact import ABSENT, Absent, Number, Value, parse, write
 
-_MOST = 8 * 1024
+MOST = 8 * 1024
 """Characters of params that a command shows; larger ones are read from a file."""
-_FILE = "params.json"
+_FILE, _WHOLE_FILE = "params.json", "task.json"
+"""Files of large params, and of the whole body that holds them."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FLAGS = frozenset({"queue", "priority", "delay", "tags"})
 """Options that `tasker run` takes."""
@@ -31,18 +33,32 @@ class Same(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A submission: of a type, to a service. has_keys: whether the service asks for a key."""
+    """A submission: of a type, to a service.
+
+    params: ABSENT if they are too large to be shown. has_keys: whether the service asks for a key.
+    """
 
     type: str
-    params: Value
+    params: Value | Absent
     options: Mapping[str, Value]
     url: str
     has_keys: bool
 
-    @property
-    def is_long(self) -> bool:
-        """Whether its params are read from a file."""
-        return len(write(self.params)) > _MOST
+
+def shown(params: Value) -> Value | Absent:
+    """Return params, or ABSENT if they are too large for a command."""
+    return params if len(write(params)) <= MOST else ABSENT
+
+
+def request_of(task: Task, url: str, *, has_keys: bool) -> Request:
+    """Return what submits a task again, with those of its options that differ from what every task has."""
+    text = bytes(task.params)
+    options: dict[str, Value] = {} if task.queue == "default" else {"queue": task.queue}
+    if task.priority:
+        options["priority"] = Number(str(task.priority))
+    if task.tags:
+        options["tags"] = list(task.tags)
+    return Request(task.type, ABSENT if len(text) > MOST else parse(text.decode()), options, url, has_keys)
 
 
 def same_as(request: Request) -> list[Same]:
@@ -56,13 +72,15 @@ def same_as(request: Request) -> list[Same]:
 
 def curl(request: Request) -> str:
     """Return a command of curl; without options the body is the params alone."""
-    path, body = f"/type/{quote(request.type, safe='')}/task", write(request.params)
-    if request.options:
-        path, body = "/task", write({"type": request.type, "params": request.params, **request.options})
+    path = "/task" if request.options else f"/type/{quote(request.type, safe='')}/task"
     lines = [f"curl -X POST {shlex.quote(request.url + path)}", "-H 'Content-Type: application/json'"]
     if request.has_keys:
         lines.append('-H "Authorization: Bearer $TASKER_TOKEN"')
-    lines.append(f"-d @{_FILE}" if request.is_long else f"-d {shlex.quote(body)}")
+    if isinstance(request.params, Absent):
+        lines.append(f"-d @{_WHOLE_FILE if request.options else _FILE}")
+    else:
+        whole = {"type": request.type, "params": request.params, **request.options}
+        lines.append(f"-d {shlex.quote(write(whole if request.options else request.params))}")
     return " \\\n  ".join(lines)
 
 
@@ -73,20 +91,27 @@ def cli(request: Request) -> str:
     words += [f"--{name}={_bare(request.options[name])}" for name in given]
     tags = request.options.get("tags")
     words += [f"--tag={_bare(tag)}" for tag in tags] if isinstance(tags, list) else []
-    params = request.params
-    is_by_name = isinstance(params, dict) and all(_NAME.fullmatch(name) for name in params) and not request.is_long
-    if is_by_name and isinstance(params, dict):
-        words += [f"{name}:={write(value)}" for name, value in params.items()]
-    else:
-        words.append(f"@{_FILE}")
-    return shlex.join(words) + _missing(request.options, _FLAGS)
+    params = _words(request.params)
+    if any(word.startswith("-") for word in params):
+        words.append("--")
+    return shlex.join([*words, *params]) + _missing(request.options, _FLAGS)
+
+
+def _words(params: Value | Absent) -> list[str]:
+    """Return the words for params; those by name whose names are no words of a command are read from a file."""
+    if isinstance(params, list):
+        return [write(one) for one in params]
+    if isinstance(params, dict) and all(map(_NAME.fullmatch, params)):
+        return [f"{name}:={write(value)}" for name, value in params.items()]
+    return [f"@{_FILE}"]
 
 
 def python(request: Request) -> str:
     """Return a program with Tasker's client."""
-    begin, params = "", _literal(request.params)
-    if request.is_long:
+    if isinstance(request.params, Absent):
         begin, params = "import json\n\n", f'json.load(open("{_FILE}"))'
+    else:
+        begin, params = "", _literal(request.params)
     given = {name: value for name, value in request.options.items() if name in _ARGUMENTS}
     call = f"{request.type!r}, {params}"
     names = "Tasker"

@@ -9,7 +9,7 @@ from tasker.api.replies import Reply, empty_reply
 from tasker.errors import NotFound
 from tasker.web.assets import load_assets
 from tasker.web.frame import Frame, takes_gzip
-from tasker.web.page import Visit, act, show
+from tasker.web.page import ANY_MEDIA, Visit, act, show
 from tasker.web.queries import query_parameter
 
 _ADDRESS = re.compile(
@@ -26,11 +26,11 @@ class SignInPages:
         self._frame = frame
         self._assets = load_assets()
 
-    @show("", scope="public", media="*/*")
+    @show("", scope="public", media=ANY_MEDIA)
     async def to_folder(self, _: Visit) -> Reply:
         return empty_reply(307, (b"location", b"ui/"))
 
-    @show("/static/{file}", scope="public", media="*/*")
+    @show("/static/{file}", scope="public", media=ANY_MEDIA)
     async def static_file(self, visit: Visit) -> Reply:
         found = self._assets.find(visit.path["file"])
         if found is None:

@@ -21,7 +21,7 @@ from tasker.service import Service
 from tasker.web.frame import PAGE_HEADERS, Frame
 from tasker.web.page import Visit, act, show
 from tasker.web.said import LEVELS
-from tasker.web.snippets import snippets
+from tasker.web.same import request_of, same_as
 from tasker.web.task_live import TaskStream, digest, load, make_parts
 
 _MAX_SEQUENCE = 2**31 - 1
@@ -73,7 +73,7 @@ class OneTaskPages:
             older_lines=_older(page.older_lines, level),
             level=level,
             levels=LEVELS,
-            snippets=snippets(page.task, f"http://{host}", has_keys=caller.key_id is not None),
+            same=same_as(request_of(page.task, f"http://{host}", has_keys=visit.is_signed_in)),
             live=f"{task_id}/live?{urlencode(live)}" if before is None else None,
         )
 

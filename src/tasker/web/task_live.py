@@ -7,7 +7,6 @@ it was: nothing is missing, and nothing comes twice.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, cast
@@ -157,6 +156,7 @@ async def gathered(source: AsyncGenerator[list[Event], None], pause: float) -> A
             yield batch
     finally:
         coming.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await coming
+        await asyncio.wait([coming])
+        if not coming.cancelled():
+            coming.exception()  # nobody awaits it any more
         await source.aclose()

@@ -16,7 +16,6 @@ from tasker.api.receipts import as_told, members
 from tasker.api.replies import Reply
 from tasker.errors import Fault, Forbidden, Invalid, NotFound, RequestError
 from tasker.model import Task, TaskFilter
-from tasker.model.keys import ANYBODY
 from tasker.model.stats import WINDOWS, Window
 from tasker.service import Service
 from tasker.service.stats import Part
@@ -27,7 +26,7 @@ from tasker.web.page import Visit, act, show
 from tasker.web.queries import WINDOW_NAMES
 from tasker.web.rows import row_of
 from tasker.web.runs import Filled, RunForm, run_form
-from tasker.web.same import Request, Same, same_as
+from tasker.web.same import Request, Same, same_as, shown
 from tasker.web.type_figures import figures_of, histogram_of, row_of_figures
 
 _DAY: Window = "24h"
@@ -212,7 +211,7 @@ class TypePages:
         """Return the form as commands, for a service at the address that the browser knows."""
         params, options = form.public(draft)
         host = visit.call.head.headers.get(b"host", b"localhost").decode("latin-1")
-        return same_as(Request(task_type.name, params, options, f"http://{host}", visit.caller != ANYBODY))
+        return same_as(Request(task_type.name, shown(params), options, f"http://{host}", visit.is_signed_in))
 
     def _row(self, task_type: TaskType) -> dict[str, Any]:
         """Return what the list of types and the page of a type say about it."""

@@ -269,3 +269,13 @@ def test_the_next_task_of_a_key_is_found_without_reading_others(
     steps = plan(connection, QUERIES[name], NAMED)
     assert any(re.search(rf"SEARCH task USING (COVERING )?INDEX {index} ", step) for step in steps), steps
     assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+@pytest.mark.parametrize("name", ["one_failure_reach", "one_failure_page"])
+def test_a_failure_group_is_counted_without_reading_others(connection: apsw.Connection, name: str) -> None:
+    values = NAMED | dict.fromkeys(re.findall(r":(\w+)", QUERIES[name]), 0)
+    steps = plan(connection, QUERIES[name], values)
+    [step] = [step for step in steps if "failure_hour " in step]
+    assert re.search(
+        r"SEARCH \S*failure_hour USING (COVERING )?INDEX failure_hour_failure \(failure=\? AND hour>", step
+    )

@@ -22,7 +22,7 @@ def paths_of(ids: dict[str, str]) -> dict[str, str]:
             found[path.strip("/") or "overview"] = path.lstrip("/")
             continue
         head, _, rest = path.partition("{")
-        for number, value in enumerate(examples.get(path, ids.get(path, "").split())):
+        for number, value in enumerate(examples.get(path) or ids[path].split()):
             tail = rest.partition("}")[2]
             found[f"{head.strip('/').replace('/', '-')}-{number}{tail.replace('/', '-')}"] = (
                 head.lstrip("/") + value + tail

@@ -150,7 +150,7 @@ async def _first(connection: Connection, query: str, values: dict[str, Any]) -> 
 
 def _values(where: TaskFilter) -> dict[str, Any]:
     """Return the values of the queries of a filter."""
-    return values_of(where, _as_it_is) | {"owner": where.owner}
+    return values_of(where, _as_it_is)
 
 
 def _as_it_is(value: Any) -> Any:

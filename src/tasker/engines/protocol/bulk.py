@@ -26,7 +26,7 @@ class BulkStore(Protocol):
         """Return actions, newest first; only those of this owner on its own tasks, if given. Raises Invalid."""
 
     async def find_free(self, *, limit: int) -> list[BulkAction]:
-        """Return actions that are not over and that nobody holds, the oldest first."""
+        """Return actions that are not over and that nobody holds, those that have waited longest first."""
 
     async def find_tasks(self, task_ids: Sequence[UUID]) -> list[BulkTask]:
         """Return those of the tasks that exist, in any order."""
@@ -39,8 +39,11 @@ class BulkStore(Protocol):
         None, and no change, if the stored action is another version: it was stopped, or another process did this step.
         """
 
-    async def release(self, bulk: BulkAction) -> None:
-        """Let others go on with the action at once."""
+    async def hold(self, bulk: BulkAction, for_: timedelta) -> None:
+        """Let nobody go on with the action for this long; a time of zero lets others go on at once.
+
+        No change if the stored action is another version.
+        """
 
     async def stop(self, bulk_id: UUID) -> BulkAction | None:
         """End an action that is not over; return it as it is then, None if it does not exist. Idempotent."""

@@ -156,17 +156,8 @@ def merged(changes: Iterable[TaskChange]) -> list[TaskChange]:
 
 
 def _take_up(one: TaskChange, other: TaskChange) -> None:
-    one.pending += other.pending
-    one.waiting += other.waiting
-    one.running += other.running
-    one.submitted += other.submitted
-    one.started += other.started
-    one.completed += other.completed
-    one.failed += other.failed
-    one.cancelled += other.cancelled
-    one.retried += other.retried
-    one.run_time += other.run_time
-    one.wait_time += other.wait_time
+    for name in ("pending", "waiting", "running", *COUNTS):
+        setattr(one, name, getattr(one, name) + getattr(other, name))
     one.runs += other.runs
     one.waits += other.waits
 

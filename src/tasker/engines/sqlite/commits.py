@@ -104,6 +104,11 @@ class GroupCommit:
             self._loop.call_soon(self._begin)
         return future
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether work is queued or a commit is under way."""
+        return self._busy
+
     def look(self) -> None:
         """Check that the files are in place, unless a commit is under way, which checks them itself."""
         if not self._busy:

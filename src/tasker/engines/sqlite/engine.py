@@ -35,6 +35,7 @@ from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.reader import READERS, Reader
 from tasker.engines.sqlite.result_files import DEFAULT_OVER, Results, is_reference, lost
 from tasker.engines.sqlite.retention import References, SqliteTombstones, prune
+from tasker.engines.sqlite.scan_pace import ScanPace
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import OpenDatabase, check_space, connect, open_database, opening, probe
 from tasker.engines.sqlite.stores.archive import SqliteArchive
@@ -112,6 +113,7 @@ class SqliteEngine:
         self._points = opened.points
         self._loop = asyncio.get_running_loop()
         self._read = Reader([opened.scans, *(connect(opened.path, read_only=True) for _ in range(1, READERS))])
+        self._pace = ScanPace(self._loop.time)
         self._bounds = bounds
         self._results = Results(self.path.with_name("results"), spill_over)
         self._partitions = Partitions(clock)
@@ -203,8 +205,12 @@ class SqliteEngine:
         return task
 
     async def find_many(self, where: model.TaskFilter, *, limit: int, cursor: str | None = None) -> model.Page:
-        look = Look.after(cursor, self._bounds, limit)
-        return await self._read.scan(lists.find_many, where, limit, look, self._micros(), self._results)
+        if cursor is not None and self._commits.is_busy:
+            await asyncio.sleep(self._pace.rest())
+        look, begun = Look.after(cursor, self._bounds, limit), self._loop.time()
+        page = await self._read.scan(lists.find_many, where, limit, look, self._micros(), self._results)
+        self._pace.took(self._loop.time() - begun)
+        return page
 
     async def count(self, where: model.TaskFilter, *, at_most: int = 10_001) -> model.TaskCount:
         look = Look.after(None, for_counts(self._bounds))

@@ -126,7 +126,7 @@ def _time_at(connection: apsw.Connection, where: TaskFilter, seq: int) -> dateti
 
 def _values(where: TaskFilter, now: int) -> dict[str, Any]:
     """Return the values of the queries of a filter."""
-    return values_of(where, _bound) | {"owner": where.owner, "now": now}
+    return values_of(where, _bound) | {"now": now}
 
 
 def _bound(value: Any) -> Any:

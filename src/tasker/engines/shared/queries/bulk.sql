@@ -13,10 +13,7 @@ SELECT {bulk} FROM {schema}.bulk {index:bulk_running}
 WHERE ended_at IS NULL AND held_until <= {now} ORDER BY held_until LIMIT :limit;
 
 -- name: hold_bulk
-UPDATE {schema}.bulk SET held_until = {now} + :hold WHERE bulk_id = :bulk_id;
-
--- name: release_bulk
-UPDATE {schema}.bulk SET held_until = {now} WHERE bulk_id = :bulk_id AND version = :version;
+UPDATE {schema}.bulk SET held_until = {now} + :hold WHERE bulk_id = :bulk_id AND version = :version;
 
 -- name: bulk_tasks_by_id
 SELECT task_id, owner, queue, status FROM {schema}.task

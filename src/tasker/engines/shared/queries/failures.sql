@@ -6,12 +6,17 @@ WHERE hour >= :since ORDER BY hour DESC LIMIT 1 OFFSET :most;
 -- name: own_failures_reach
 SELECT hour FROM {schema}.failure_hour WHERE owner = :owner AND hour >= :since ORDER BY hour DESC LIMIT 1 OFFSET :most;
 
+-- name: one_failure_reach
+-- Of one group: of one owner, or OTHER, which all owners share.
+SELECT hour FROM {schema}.failure_hour {index:failure_hour_failure}
+WHERE failure = :failure AND hour >= :since AND (NOT :by_owner OR owner = :owner)
+ORDER BY hour DESC LIMIT 1 OFFSET :most;
+
 -- name: failures_page
 SELECT owner, failure, type, count, last_at FROM (
     SELECT owner, failure, type, CAST(sum(count) AS bigint) AS count, max(last_at) AS last_at
     FROM {schema}.failure_hour {index:failure_hour_hour}
-    WHERE hour >= :since AND (NOT :by_type OR type {any:types})
-      AND (NOT :by_queue OR queue {any:queues}) AND (NOT :by_id OR failure = :failure)
+    WHERE hour >= :since AND (NOT :by_type OR type {any:types}) AND (NOT :by_queue OR queue {any:queues})
     GROUP BY owner, failure, type) AS failures
 WHERE NOT :goes_on OR (last_at, owner, failure, type) < (:last_at, :last_owner, :last_failure, :last_type)
 ORDER BY last_at DESC, owner DESC, failure DESC, type DESC LIMIT :limit;
@@ -21,7 +26,17 @@ SELECT owner, failure, type, count, last_at FROM (
     SELECT owner, failure, type, CAST(sum(count) AS bigint) AS count, max(last_at) AS last_at
     FROM {schema}.failure_hour
     WHERE owner = :owner AND hour >= :since AND (NOT :by_type OR type {any:types})
-      AND (NOT :by_queue OR queue {any:queues}) AND (NOT :by_id OR failure = :failure)
+      AND (NOT :by_queue OR queue {any:queues})
+    GROUP BY owner, failure, type) AS failures
+WHERE NOT :goes_on OR (last_at, owner, failure, type) < (:last_at, :last_owner, :last_failure, :last_type)
+ORDER BY last_at DESC, owner DESC, failure DESC, type DESC LIMIT :limit;
+
+-- name: one_failure_page
+SELECT owner, failure, type, count, last_at FROM (
+    SELECT owner, failure, type, CAST(sum(count) AS bigint) AS count, max(last_at) AS last_at
+    FROM {schema}.failure_hour {index:failure_hour_failure}
+    WHERE failure = :failure AND hour >= :since AND (NOT :by_owner OR owner = :owner)
+      AND (NOT :by_type OR type {any:types}) AND (NOT :by_queue OR queue {any:queues})
     GROUP BY owner, failure, type) AS failures
 WHERE NOT :goes_on OR (last_at, owner, failure, type) < (:last_at, :last_owner, :last_failure, :last_type)
 ORDER BY last_at DESC, owner DESC, failure DESC, type DESC LIMIT :limit;

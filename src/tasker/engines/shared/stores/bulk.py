@@ -17,11 +17,8 @@ from tasker.engines.shared.stores.pages import cut, start_of
 from tasker.engines.shared.tables import BULKS
 from tasker.errors import Conflict, NotFound
 from tasker.model import Status
-from tasker.model.bulk import Acts, BulkAction, BulkPage, BulkTask, Step, settle
+from tasker.model.bulk import HOLD, Acts, BulkAction, BulkPage, BulkTask, Step, settle
 from tasker.model.control import Action
-
-HOLD = timedelta(seconds=10)
-"""How long a process holds an action without a step: longer than a step takes."""
 
 
 class Bulks(ABC, Generic[R]):
@@ -44,7 +41,7 @@ class Bulks(ABC, Generic[R]):
     async def create(self, bulk: BulkAction) -> None:
         async def work(rows: R) -> None:
             if await rows.insert(BULKS, bulk):
-                await rows.run("hold_bulk", bulk_id=bulk.bulk_id, hold=HOLD)
+                await _hold(rows, bulk, HOLD)
 
         await self._database.write(work)
 
@@ -69,9 +66,8 @@ class Bulks(ABC, Generic[R]):
     async def step(self, bulk: BulkAction, step: Step) -> BulkAction | None:
         return await self._write(bulk.action, lambda rows: self._step(rows, bulk, step))
 
-    async def release(self, bulk: BulkAction) -> None:
-        values = {"bulk_id": bulk.bulk_id, "version": bulk.version}
-        await self._database.write(lambda rows: rows.run("release_bulk", **values))
+    async def hold(self, bulk: BulkAction, for_: timedelta) -> None:
+        await self._database.write(lambda rows: _hold(rows, bulk, for_))
 
     async def stop(self, bulk_id: UUID) -> BulkAction | None:
         async def work(rows: R) -> BulkAction | None:
@@ -113,7 +109,7 @@ class Bulks(ABC, Generic[R]):
             await rows.run("note_bulk_tasks", bulk_id=there.bulk_id, task_ids=list(acts.done))
         after = settle(there, step, acts, await _now(rows))
         await rows.update(BULKS, after)
-        await rows.run("hold_bulk", bulk_id=there.bulk_id, hold=HOLD)
+        await _hold(rows, after, HOLD)
         return after
 
     async def _act_on(self, rows: R, bulk: BulkAction, task_ids: Sequence[UUID]) -> Acts:
@@ -136,6 +132,10 @@ class Bulks(ABC, Generic[R]):
             except (Conflict, NotFound) as error:  # it has another status by now, or is gone
                 skips[skip_reason(error)] += 1
         return Acts(done=tuple(done), skips={name: count for name, count in skips.items() if count}, held=tuple(held))
+
+
+async def _hold(rows: Rows, bulk: BulkAction, for_: timedelta) -> None:
+    await rows.run("hold_bulk", bulk_id=bulk.bulk_id, version=bulk.version, hold=for_)
 
 
 async def _now(rows: Rows) -> datetime:

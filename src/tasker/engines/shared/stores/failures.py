@@ -66,20 +66,18 @@ class Failures:
         return await self._database.read(lambda rows: self._page(rows, where, limit, place))
 
     async def _page(self, rows: Rows, where: FailureFilter, limit: int, place: _Place | None) -> FailurePage:
-        whose = {} if where.owner is None else {"owner": where.owner}
-        own = "own_" if whose else ""
+        kind, chosen = _chosen(where)
         since = hour_of(where.since)
-        reach = await rows.value(f"{own}failures_reach", datetime, since=since, most=self._most, **whose)
+        reach = await rows.value(f"{kind}_reach", datetime, since=since, most=self._most, **chosen)
         since = since if reach is None else reach
         place = place or _Place(since, "", "", "")
         values = {
             "since": since, "limit": limit + 1, "goes_on": place.failure_id != "",
             "by_type": bool(where.types), "types": where.types, "by_queue": bool(where.queues), "queues": where.queues,
-            "by_id": where.failure_id is not None, "failure": where.failure_id or "",
             "last_at": place.last_at, "last_owner": place.owner, "last_failure": place.failure_id,
-            "last_type": place.type,
+            "last_type": place.type, **chosen,
         }  # fmt: skip
-        found = [_Found(*row) for row in await rows.fetch(f"{own}failures_page", *_COLUMNS, **values, **whose)]
+        found = [_Found(*row) for row in await rows.fetch(f"{kind}_page", *_COLUMNS, **values)]
         groups = await _groups(rows, found[:limit])
         return FailurePage(
             items=groups, next_cursor=_cursor_of(groups[-1]) if len(found) > limit else None, counted_from=since
@@ -95,6 +93,14 @@ async def prune_failures(rows: Rows, before: datetime, limit: int) -> int:
 def hour_of(moment: datetime) -> datetime:
     """Return the full hour before a time."""
     return moment - timedelta(minutes=moment.minute, seconds=moment.second, microseconds=moment.microsecond)
+
+
+def _chosen(where: FailureFilter) -> tuple[str, dict[str, Any]]:
+    """Return which queries find the counts of a filter by an index, and their values."""
+    if where.failure_id is not None:
+        values = {"failure": where.failure_id, "by_owner": where.owner is not None, "owner": where.owner or ""}
+        return "one_failure", values
+    return ("failures", {}) if where.owner is None else ("own_failures", {"owner": where.owner})
 
 
 async def _groups(rows: Rows, found: list[_Found]) -> list[FailureGroup]:

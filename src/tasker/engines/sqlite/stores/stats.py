@@ -47,34 +47,32 @@ class SqliteStats:
 
 
 def _window(connection: apsw.Connection, where: StatsFilter) -> list[StatsRow]:
-    with _Snapshot(connection):
+    with connection:  # one snapshot for all of it
         rows: list[Any] = connection.execute(QUERIES["sums"], values_of(where)).fetchall()
-        stored = [(step, name, figures) for step, name, *figures in rows]
-        return window_rows(where, stored, _changes(connection))
+        changes = _changes(connection)
+    return window_rows(where, [(step, name, figures) for step, name, *figures in rows], changes)
 
 
 def count_open(
     connection: apsw.Connection, now: int, owner: str | None, queues: Collection[str] | None
 ) -> list[PartitionStats]:
     """Count the open tasks by queue and type."""
-    with _Snapshot(connection):
+    with connection:  # one snapshot for all of it
         pending, waiting, running = _numbers(connection, owner, None if queues is None else frozenset(queues))
         by_time: list[Any] = connection.execute(QUERIES["due_by_time"], {"now": now, "owner": owner}).fetchall()
         for queue, type_, number in by_time:
             waiting[queue, type_] = waiting.get((queue, type_), 0) - number
-        return partition_stats(
-            [
-                (
-                    *name,
-                    due := number - waiting[name],
-                    waiting[name],
-                    _oldest(connection, now, owner, *name) if due else None,
-                )
-                for name, number in pending.items()
-                if number
-            ],
-            [(*name, number) for name, number in running.items() if number],
-        )
+        open_now = [
+            (
+                *name,
+                due := number - waiting[name],
+                waiting[name],
+                _oldest(connection, now, owner, *name) if due else None,
+            )
+            for name, number in pending.items()
+            if number
+        ]
+    return partition_stats(open_now, [(*name, number) for name, number in running.items() if number])
 
 
 _Numbers = dict[tuple[str, str], int]
@@ -120,16 +118,3 @@ def _fold(tx: Transaction, limit: int) -> int:
         at_once(shared.fold(rows_of(tx), [change for _, changes in rows for change in unpack(changes)]))
         tx.execute(QUERIES["forget_changes"], (rows[-1][0],))
     return len(rows)
-
-
-class _Snapshot:
-    """Lets all queries of a block see the same state."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN")
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.execute("COMMIT")
