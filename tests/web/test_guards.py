@@ -143,6 +143,16 @@ def test_the_wheel_has_every_file_of_the_pages(tmp_path: Path) -> None:
     assert {name for name in files_ if "__pycache__" not in name} == packed
 
 
+def test_templates_keep_to_the_policy() -> None:
+    """No style or script in a page, nothing that htmx would evaluate, nothing that is not escaped."""
+    refused = re.compile(
+        r"\sstyle=|\son\w+=|hx-on|\bjs:|javascript:|\|\s*safe\b|<script(?![^>]*\ssrc=)|<style|{%-?\s*autoescape"
+    )
+    folder = Path(__file__).parents[2] / "src/tasker/web/templates"
+    found = [f"{path.name}: {match[0]}" for path in folder.iterdir() for match in refused.finditer(path.read_text())]
+    assert found == []
+
+
 def test_sizes() -> None:
     """The budget of a first view is 40 kB packed, in 6 requests; most of it is the library's."""
     assets = load_assets()

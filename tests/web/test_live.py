@@ -110,6 +110,17 @@ async def test_a_row_in_sight_is_sent_when_its_task_has_changed(web: Web) -> Non
         assert all(line.startswith(("data: ", "id: ", ": ")) or not line for line in text.splitlines())
 
 
+async def test_a_row_that_changed_before_its_stream_began_is_sent(web: Web) -> None:
+    waits = await web.rig.submit("reverse", ["x"], delay=60)
+    task_id = await web.rig.submit()
+    path = await stream_of(web, "/ui/tasks")
+    await web.rig.finish()
+    async with listening(web, path) as stream:
+        text = await stream.text_with(f'hx-target="#t-{task_id}"')
+        assert 'data-status="completed"' in text
+        assert waits not in text
+
+
 async def test_new_tasks_raise_a_number(web: Web) -> None:
     async with listening(web, await stream_of(web, "/ui/tasks?type=sum")) as stream:
         await stream.text_with("still here")

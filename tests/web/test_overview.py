@@ -17,11 +17,16 @@ from tests.web.test_live import listening, stream_of
 TAG = re.compile(r"<[^>]*>")
 
 
-def part(page: str, name: str) -> str:
-    """Return the text of a part of the page."""
+def part_html(page: str, name: str) -> str:
+    """Return a part of the page."""
     found = re.search(rf'<section [^>]*id="{name}".*?</section>', page, re.DOTALL)
     assert found is not None, name
-    return " ".join(unescape(TAG.sub(" ", found[0])).split()).replace(" :", ":")
+    return found[0]
+
+
+def part(page: str, name: str) -> str:
+    """Return the text of a part of the page."""
+    return " ".join(unescape(TAG.sub(" ", part_html(page, name))).split()).replace(" :", ":")
 
 
 async def test_an_empty_store_shows_the_first_steps(web: Web) -> None:
@@ -62,6 +67,23 @@ async def test_what_needs_somebody(web: Web) -> None:
     assert "Resume" in needs
     assert "No worker runs reverse: 1 task waits, the oldest for 20 s" in needs
     assert "Worker here 1 was last heard of 20 s ago" in needs
+
+
+async def test_a_failing_type_leads_to_what_a_retry_would_do(web: Web) -> None:
+    await announce(web.rig)
+    for _ in range(3):
+        await web.rig.submit()
+        await web.rig.finish(Failed(task_problem("task-raised", "unknown currency")))
+    page = await web.get("/ui/")
+    form = re.search(r'<form id="retry-all" method="post" action="bulk" hidden>(.*?)</form>', page)
+    button = re.search(r'form="retry-all" name="error" value="([^"]+)"', part_html(page, "needs"))
+    assert form is not None
+    assert button is not None
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form[1]))
+    reply = await web.client.post("/ui/bulk", data={**fields, "error": button[1]})
+    assert reply.status_code == 200, reply.text
+    assert "What retry would do" in reply.text
+    assert "Retry 3 tasks" in reply.text
 
 
 async def test_tasks_that_wait_long(web: Web) -> None:

@@ -282,4 +282,7 @@ async def test_an_expired_task_says_so(web: Web) -> None:
     await web.rig.finish()
     web.rig.clock.advance(timedelta(seconds=61))
     await web.rig.engine.prune(limit=10)
-    assert "has expired" in words(await web.get(f"/ui/task/{task_id}", 410))
+    page = await web.get(f"/ui/task/{task_id}", 410)
+    assert "has expired" in words(page)
+    assert "submit it again. Each type has a form for that." in words(page)
+    assert 'href="../types"' in page

@@ -12,7 +12,7 @@ from tasker.rules.lifecycle import Failed
 from tasker.rules.lifecycle import problem as task_problem
 from tests.web.conftest import Web
 
-ROW = re.compile(r'<tr id="t-([0-9a-f-]{36})" data-status="(\w+)">(.*?)</tr>', re.DOTALL)
+ROW = re.compile(r'<tr id="t-([0-9a-f-]{36})" data-status="(\w+)"[^>]*>(.*?)</tr>', re.DOTALL)
 TAG = re.compile(r"<[^>]*>")
 
 
@@ -78,6 +78,32 @@ async def test_the_api_call_gives_the_same_tasks(web: Web) -> None:
     assert path is not None
     reply = await web.client.get(path[1], headers={"accept": "application/json"})
     assert [task["task_id"] for task in reply.json()["items"]] == [task_id]
+
+
+async def test_all_that_match_are_offered_with_their_number(web: Web) -> None:
+    for _ in range(3):
+        await web.rig.submit("sum", [4, 2])
+    await web.rig.submit("reverse", ["x"])
+    assert "All 3 that match…" in await web.get("/ui/tasks?type=sum")
+    assert "All 4 that match…" in await web.get("/ui/tasks?status=pending&limit=2")
+    assert "The one that matches…" in await web.get("/ui/tasks?type=reverse")
+    assert "All that match…" in await web.get("/ui/tasks?type=sum&limit=2")  # counting them may take too long
+    assert "that match…" not in await web.get("/ui/tasks")
+
+
+async def test_there_are_no_tasks_yet(web: Web) -> None:
+    page = await web.get("/ui/tasks")
+    assert "There are no tasks yet." in page
+    assert 'href="types"' in page
+    assert "No task matches." in await web.get("/ui/tasks?status=failed")
+
+
+async def test_a_row_leads_to_its_form(web: Web) -> None:
+    task_id = await web.rig.submit("sum", [4, 2])
+    found = re.search(r'data-edit="([^"]+)"', await web.get("/ui/tasks"))
+    assert found is not None
+    assert found[1] == f"type/sum?from={task_id}"
+    assert 'value="4"' in await web.get(f"/ui/{found[1]}")
 
 
 async def test_older_and_newest(web: Web) -> None:

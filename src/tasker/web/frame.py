@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from math import ceil
 from typing import Any, NamedTuple, cast
 
@@ -123,6 +124,7 @@ class Frame:
             status=problem.status,
             headers=headers,
             problem=problem,
+            advice=error.kind.advice if problem.status == HTTPStatus.GONE else "",
             faults=problem.errors if problem.errors is not UNSET else (),
             again=again if head.method == "GET" else None,
         )

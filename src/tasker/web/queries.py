@@ -42,6 +42,13 @@ def rows_parameter() -> Parameter:
     return Parameter("rows", "The tasks in sight.", _TEXT, unpack_ids)
 
 
+def open_parameter() -> Parameter:
+    """Return the parameter that says how the first of the rows were shown."""
+    return query_parameter(
+        "open", "The first letters of the statuses of the first rows, which had not ended.", MOST_ROWS
+    )
+
+
 def pack_ids(ids: Iterable[str]) -> str:
     """Return ids in 22 characters each, at most MOST_ROWS of them: the limit of an address is 8 KiB."""
     return ".".join(urlsafe_b64encode(UUID(one).bytes).rstrip(b"=").decode() for one in islice(ids, MOST_ROWS))

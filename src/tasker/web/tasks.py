@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -29,6 +29,7 @@ from tasker.web.queries import (
     SINCE,
     WINDOW_NAMES,
     address,
+    open_parameter,
     pack_ids,
     pairs_of,
     replaced,
@@ -36,11 +37,13 @@ from tasker.web.queries import (
     window_parameter,
     without,
 )
-from tasker.web.rows import row_of
+from tasker.web.rows import Row, row_of
 from tasker.web.times import iso
 
 _MOST_COUNTED = 10_001
 _MOST_OWNERS = 1000
+_MOST_LOOKED_AT_AGAIN = 20
+"""Rows that a stream compares at first with what they were shown as: tasks may have ended before it began."""
 _COUNTED_FOR = 5.0
 """Seconds for which the counts in the tabs are shown again."""
 QUERY = (
@@ -92,41 +95,54 @@ class TaskPages:
         tasks = await self._service.waiting.with_reasons(caller, page.items)
         pairs = pairs_of(visit.call.query_string)
         shown = [row_of(task, visit.now) for task in tasks]
+        counts = await self._counts.find(caller, where)
+        is_whole = cursor is None and page.next_cursor is None
         return self._frame.render(
             visit,
             "tasks.html",
             page="tasks",
             rows=shown,
-            tabs=_tabs(pairs, where, await self._counts.find(caller, where)),
+            tabs=_tabs(pairs, where, counts),
             chips=_chips(pairs),
             pairs=without(pairs, *_PLACE),
             windows=WINDOW_NAMES,
             api_call=_api_call(where, limit, cursor),
             older=None if page.next_cursor is None else replaced(pairs, "cursor", page.next_cursor),
             newest=address(without(pairs, "cursor")) if cursor else None,
+            is_filtered=where != TaskFilter(),
+            is_empty=where == TaskFilter() and is_whole,
+            matching=len(shown) if is_whole else _count_of(where, counts),
             searched_back_to=page.searched_back_to,
-            live=f"live/tasks{address([*pairs, ('rows', pack_ids(row.id for row in shown))])}",
+            live=f"live/tasks{address([*pairs, *_rows_in_sight(shown)])}",
         )
 
-    @show("/live/tasks", parameters=(*QUERY, rows_parameter()), media=SSE)
+    @show("/live/tasks", parameters=(*QUERY, rows_parameter(), open_parameter()), media=SSE)
     async def live_tasks(self, visit: Visit) -> Stream:
         """Stream the rows in sight of a list as they change, and how many new tasks there are."""
         return self._live.stream(visit, self._changes(visit, make_filter(visit.query, visit.now)))
 
     async def _changes(self, visit: Visit, where: TaskFilter) -> AsyncGenerator[bytes, None]:
-        watch, pulse = Watch(visit.caller.only, visit.query.get("rows", ())), self._live.pulse
+        rows, pulse = visit.query.get("rows", ()), self._live.pulse
+        watch = Watch(visit.caller.only, rows)
         counts = None if "cursor" in visit.query else counted_by(where, visit.caller)
         key = (visit.caller.only, structs.replace(where, created_after=None), counts is None)
         with pulse.watching(watch), pulse.tallying(key, counts or _counts_none, watch) as tally:
             begun, told = tally.number, 0
+            missed = await self._changed_before(visit.caller, rows, visit.query.get("open", ""))
             while not pulse.has_ended:
-                parts = await self._rows.make(visit.caller, watch.take(), where)
-                new = tally.number - begun
+                parts = await self._rows.make(visit.caller, watch.take() | missed, where)
+                missed, new = set(), tally.number - begun
                 if new != told:
                     told = new
                     parts.append(partial("more-new", self._frame.part("macros.html", "more_new", number=new)))
                 yield message(parts) if parts else BEAT
                 await watch.wait(HEARTBEAT)
+
+    async def _changed_before(self, caller: Caller, rows: Iterable[UUID], shown: str) -> set[UUID]:
+        """Return the tasks that changed between their page and its stream. shown: letters of what the first were."""
+        first = zip(rows, shown[:_MOST_LOOKED_AT_AGAIN], strict=False)
+        found = [(await self._service.tasks.find(caller, task_id), letter) for task_id, letter in first]
+        return {task.task_id for task, letter in found if task is not None and task.status.value[0] != letter}
 
 
 _Found = dict[tuple[UUID, str | None], Task | None]
@@ -209,12 +225,20 @@ def _counts_none(_: JournalEntry) -> bool:
 
 def make_filter(query: dict[str, Any], now: datetime) -> TaskFilter:
     """Return the filter of a page's query. `since` counts from the time of the request."""
-    left_out = (*_PLACE, "since", "rows")
+    left_out = (*_PLACE, "since", "rows", "open")
     given = {_FIELDS.get(name, name): value for name, value in query.items() if name not in left_out}
     if "since" in query:
         begun = now - SINCE[query["since"]]
         given["created_after"] = max(begun, given.get("created_after", begun))
     return TaskFilter(**given)
+
+
+def _rows_in_sight(shown: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return what the stream of a page is told of its rows: also how those are shown that may end before it begins."""
+    ended = {status.value for status in Status if status.is_terminal}
+    front = [row for row in shown if row.status not in ended][:_MOST_LOOKED_AT_AGAIN]
+    rows = dict.fromkeys(row.id for row in (*front, *shown))
+    return [("rows", pack_ids(rows)), ("open", "".join(row.status[0] for row in front))]
 
 
 class Tab(NamedTuple):
@@ -267,6 +291,11 @@ def _tabs(pairs: list[tuple[str, str]], where: TaskFilter, counts: Mapping[str |
         every,
         *(Tab(one, replaced(pairs, "status", one, *_PLACE), one is chosen, counts.get(one)) for one in Status),
     ]
+
+
+def _count_of(where: TaskFilter, counts: Mapping[str | None, int]) -> int | None:
+    """Return how many tasks a filter selects; None if that is not known."""
+    return counts.get(where.status[0] if where.status else None) if len(where.status) <= 1 else None
 
 
 def _chips(pairs: list[tuple[str, str]]) -> list[Chip]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from playwright.sync_api import expect
 
 from tests.web.browser.conftest import Watched
@@ -98,3 +100,27 @@ def test_keys(watched: Watched, stage: Stage, ids: dict[str, str]) -> None:
     page.keyboard.press("g")
     page.keyboard.press("o")
     expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+
+
+def test_a_task_that_came_live_goes_on_changing(watched: Watched, stage: Stage, tmp_path: Path) -> None:
+    page = watched.goto("tasks?tag=goes-on")
+    expect(page.get_by_role("button", name="Live")).to_be_visible()
+    gate = tmp_path / "gate"
+    task_id = stage.submit("tell", "word", 2, str(gate), tags=["goes-on"])
+    row, button = page.locator(f"#t-{task_id}"), page.locator("#more-new")
+    expect(row).to_have_attribute("data-status", "running")
+    gate.touch()
+    expect(row).to_have_attribute("data-status", "completed")
+    page.locator("h1").hover()  # from now on the list waits to be asked for
+    stage.end(stage.submit("sum", 1, 2, tags=["goes-on"]))
+    expect(button).to_contain_text("1 new task:")
+    expect(page.locator("#main")).not_to_have_attribute("aria-busy", "true")
+
+
+def test_a_row_is_run_again_edited(watched: Watched, stage: Stage) -> None:
+    task_id = stage.submit("reverse", "to be edited", delay=3600, tags=["edited"])
+    page = watched.goto("tasks?tag=edited")
+    page.keyboard.press("j")
+    page.keyboard.press("e")
+    page.wait_for_url(f"**/ui/type/reverse?from={task_id}")
+    expect(page.get_by_role("textbox", name="text")).to_have_value("to be edited")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.server import Server
 from tests.web.browser.conftest import Watched
@@ -40,6 +40,23 @@ def test_every_page(browser: Browser, server: Server, ids: dict[str, str], look:
             found.append(f"{path}: {violation['id']}: {violation['help']}: {nodes}")
     context.close()
     assert found == []
+
+
+def test_a_thumb_can_find_and_press(browser: Browser, server: Server, ids: dict[str, str]) -> None:
+    context = browser.new_context(**LOOKS["phone"])  # type: ignore[arg-type]
+    watched = Watched(context, server.url)
+    page = watched.goto("tasks?tag=nightly")
+    for target in page.locator("main button.b:visible, main a.b:visible, nav.side li > a:visible").all():
+        box = target.bounding_box()
+        assert box is not None
+        assert min(box["width"], box["height"]) >= 40, target.inner_text()
+    page.get_by_role("button", name="All 2 that match…").click()
+    expect(page.get_by_text("What retry would do")).to_be_visible()
+    page.get_by_label("Find tasks").fill(ids["sum"])
+    page.get_by_label("Find tasks").press("Enter")
+    page.wait_for_url(f"**/ui/task/{ids['sum']}")
+    watched.check()
+    context.close()
 
 
 def test_the_first_view_is_small(watched: Watched, ids: dict[str, str]) -> None:
