@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.web.browser.conftest import Watched
+from tests.browser import Watched
 from tests.web.browser.stage import Stage
 
 

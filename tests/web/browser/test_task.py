@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx2
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import Watched
 from tests.server import held_port, run_server
-from tests.web.browser.conftest import Watched
 from tests.web.browser.stage import HOSTILE, SEEN, TYPES, Stage
 
 OUT = "[role=log]"
