@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from tasker.errors import RequestError
-from tasker.model.tasks import Extra, OnConflict
+from tasker.model.tasks import AfterGroup, Extra, OnConflict
 from tasker.model.webhooks import Webhook
 
 
@@ -70,6 +70,16 @@ class Draft(Struct, frozen=True, kw_only=True):
     @property
     def depends_on(self) -> tuple[UUID, ...]:
         return () if self.extra is None else self.extra.depends_on
+
+    @property
+    def after_group(self) -> AfterGroup | None:
+        """The group that it waits for."""
+        return None if self.extra is None else self.extra.depends_on_group
+
+    @property
+    def group(self) -> str | None:
+        """The name of its group."""
+        return None if self.extra is None else self.extra.group
 
     @property
     def is_delayed(self) -> bool:

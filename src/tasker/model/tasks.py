@@ -36,6 +36,8 @@ type_name_pattern = r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"
 
 queue_name_pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 
+group_name_pattern = queue_name_pattern
+
 Reason = Literal[
     "queued",
     "scheduled",
@@ -131,6 +133,16 @@ class ChildCounts(Struct, frozen=True, kw_only=True):
     cancelled: int = 0
 
 
+class AfterGroup(Struct, frozen=True):
+    """A dependency on a group: the task waits until no task of `group` is open.
+
+    when: `completed`: it fails if one of them failed or was cancelled; `ended`: it starts in any case.
+    """
+
+    group: str
+    when: Literal["completed", "ended"] = "completed"
+
+
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One submission, as a client sees it (API.md, "Task"). `params` and `result` are JSON text, kept as it came.
 
@@ -170,6 +182,8 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unique_key: str | None = None
     concurrency_key: str | None = None
     depends_on: tuple[UUID, ...] = ()
+    depends_on_group: AfterGroup | None = None
+    group: str | None = None
     replay_of: UUID | None = None
     schedule_id: UUID | None = None
     scheduled_for: datetime | None = None
@@ -195,6 +209,8 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     depends_on: tuple[UUID, ...] = ()
+    depends_on_group: AfterGroup | None = None
+    group: str | None = None
     replay_of: UUID | None = None
     schedule_id: UUID | None = None
     scheduled_for: datetime | None = None
@@ -216,7 +232,7 @@ class TaskFilter(Struct, frozen=True, kw_only=True):
 
     schedule_id: the schedule that submitted them. ended_before: they were also submitted before that. text: occurs in
     the params or the error; see `looks.TEXT_BYTES`. error: the id of their failure group. bulk: the bulk
-    action that cancelled or retried them. parent: the task that started them.
+    action that cancelled or retried them. parent: the task that started them. group: the name of their group.
     """
 
     status: tuple[Status, ...] = ()
@@ -233,6 +249,7 @@ class TaskFilter(Struct, frozen=True, kw_only=True):
     owner: str | None = None
     bulk: UUID | None = None
     parent: UUID | None = None
+    group: str | None = None
 
 
 class TaskCount(NamedTuple):

@@ -7,10 +7,32 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from tasker.model.pages import PageOf
 
+EVENT_TYPES = (
+    "created",
+    "started",
+    "progress",
+    "output",
+    "log",
+    "step_started",
+    "step_completed",
+    "step_failed",
+    "input_required",
+    "input_given",
+    "parked",
+    "resumed",
+    "retrying",
+    "completed",
+    "failed",
+    "cancelled",
+)
+"""All types of events; receivers of webhooks get them as `task.completed` and so on."""
+GROUP_ENDED = "group.ended"
+"""The event of a group whose last open task has ended; stored with its prefix, as it is no task's."""
+WEBHOOK_EVENTS = (*EVENT_TYPES, GROUP_ENDED)
 DEFAULT_EVENTS = ("completed", "failed", "cancelled")
 DELIVERY_LEASE = timedelta(seconds=30)
 """How long a claimed delivery belongs to its dispatcher: longer than an attempt may last."""
@@ -90,6 +112,7 @@ class Failure(Struct, frozen=True, kw_only=True):
 class Delivery(Struct, frozen=True, kw_only=True):
     """The delivery of one event to one webhook. `sequence`: of the event within its task; `event`: its type.
 
+    group_end: the GroupEnd that it is about, as JSON; then `task_id` is an id of this end alone, and no task's.
     attempts: how many were made in all; tries: since it was last requested. due_at: time of the next attempt; of a
     delivery that has ended, of its end. duration: seconds of the last attempt. lane: its slot pool, see Webhook.
     """
@@ -109,6 +132,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
     response_code: int | None = None
     duration: float | None = None
     error: Failure | None = None
+    group_end: Raw | None = None
 
     @property
     def message_id(self) -> str:

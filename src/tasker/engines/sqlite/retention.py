@@ -12,6 +12,7 @@ import apsw
 
 from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.shared.stores.failures import prune_failures
+from tasker.engines.sqlite import groups
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import is_reference
 from tasker.engines.sqlite.sql import QUERIES
@@ -52,6 +53,7 @@ References = list[bytes]
 def erase(tx: Transaction, chosen: Mapping[str, Any]) -> References:
     """Erase chosen tasks and all their rows in other tables, except idempotency keys. No other code erases tasks."""
     results: list[Any] = tx.execute(QUERIES["references"], chosen).fetchall()
+    groups.erased(tx, chosen)
     for name in _ERASE:
         tx.execute(QUERIES[name], chosen)
     return [result for (result,) in results if is_reference(result)]
