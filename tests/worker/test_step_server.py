@@ -260,10 +260,20 @@ async def test_a_sleep_that_is_stored_goes_on(rig: Rig) -> None:
     assert not rig.engine.stored
 
 
-def test_sleeps_that_are_over_have_ended(rig: Rig) -> None:
+async def test_sleeps_that_are_over_have_ended(rig: Rig) -> None:
     over, later = START, START + timedelta(seconds=1)
     stored = rig.serve(stored_step("sleep", "a", until=over), stored_step("sleep", "b", until=later)).stored
     assert [step.finished_at for step in stored] == [over, None]
+
+
+async def test_the_end_of_a_sleep_is_stored_once(rig: Rig) -> None:
+    server = rig.serve(stored_step("sleep", "a", until=START))
+    for _ in range(3):
+        await server.answer(Await(Wait(until=START), ("a",), 0.0))
+    left = await server._report.finish()
+    assert left is not None
+    assert [(step.key, step.finished_at) for step in left.steps] == [("a", START)]
+    assert [event.type for event in left.events] == ["step_completed"]
 
 
 async def test_a_sleep_is_there_when_its_time_is_over_by_the_clock(rig: Rig) -> None:

@@ -13,9 +13,9 @@ from tasker.api.calls import Call, Parameter, choices_parameter, text_of, text_p
 from tasker.api.events import JSON_LINES, SSE, STREAMS, encode_event
 from tasker.api.operation import get, ok
 from tasker.api.replies import Stream, encode, sees_tracebacks
+from tasker.model.events import EVENT_TYPES
 from tasker.model.journal import JournalEntry
 from tasker.model.keys import Caller
-from tasker.model.webhooks import EVENT_TYPES
 from tasker.service.cursors import Seal
 from tasker.service.feed import HEARTBEAT, OLDEST, Batch, Feed
 from tasker.wire.events import Event, Reset

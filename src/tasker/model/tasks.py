@@ -204,8 +204,8 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Fields of a submission that no query uses.
 
     scheduled_for: the tick of the schedule that it is for. delayed: its `run_at` is the end of a `delay`, a duration
-    that does not change when the clock is set. parent_id, root_id: of a child, the task that started it, and the one at the
-    top.
+    that does not change when the clock is set. parent_id, root_id: of a child, the task that started it, and the one at
+    the top.
     """
 
     depends_on: tuple[UUID, ...] = ()

@@ -147,6 +147,11 @@ class ReportBuffer:
         self._events.append(event)
         self._flush_soon()
 
+    def end_sleep(self, step: NewStep, event: NewEvent) -> None:
+        """Take the end of a sleep; it is stored soon, with the next reports."""
+        self._steps.append(step)
+        self.event(event)
+
     async def store_step(self, step: NewStep, event: NewEvent | None = None) -> bool:
         """Store a step now, with its event, after all that was reported before; wait while the store is unavailable.
 

@@ -86,7 +86,7 @@ class StepServer:
         self._sleeps = {step.key: step for step in stored if step.kind == "sleep"}
         self._origins = {step.key: Origin(step.attempt, step.started_at) for step in stored if step.kind == "children"}
         now = self._clock.now()
-        self.stored = tuple(_ended(step) if _is_over(step, now) else step for step in stored)
+        self.stored = tuple(self._end(step) if _is_over(step, now) else step for step in stored)
 
     async def answer(self, request: AnyRequest) -> AnyAnswer:
         """Answer a request; see Stepper."""
@@ -138,8 +138,7 @@ class StepServer:
             finished_at=now,
             value=request.value,
         )
-        event = _event("step_completed", now, name=step.name, key=step.key, kind=step.kind, took=took)
-        return await self._store(step, event)
+        return await self._store(step, _about(step, "step_completed", now, took=took))
 
     async def _sleep(self, request: Sleep) -> Steps:
         if request.key in self._sleeps:
@@ -147,7 +146,7 @@ class StepServer:
         now = self._clock.now()
         until = _at(now, request.delay) if request.until is None else min(request.until, now + MAX_DELAY)
         step = NewStep(key=request.key, name=request.name, kind="sleep", started_at=now, until=until)
-        answer = await self._store(step, _event("step_started", now, name=step.name, key=step.key, kind=step.kind))
+        answer = await self._store(step, _about(step, "step_started", now))
         self._sleeps[request.key] = answer.steps[0]
         return answer
 
@@ -216,8 +215,17 @@ class StepServer:
         keys = dict.fromkeys((*request.keys, *request.wait.inputs, *request.wait.children))
         sleeps = [self._sleeps[key] for key in keys if key in self._sleeps]
         others = await self._find([key for key in keys if key not in self._sleeps])
-        over = [_ended(step) for step in sleeps if _is_over(step, now)]
+        over = [self._end(step) for step in sleeps if _is_over(step, now)]
         return (*over, *(step for step in others if not step.is_open or _has_timed_out(step, now)))
+
+    def _end(self, sleep: Step) -> Step:
+        """Return a sleep that is over with its end, which is stored with the next report."""
+        if sleep.finished_at is None and sleep.until is not None:
+            took = (sleep.until - sleep.started_at).total_seconds()
+            sleep = self._sleeps[sleep.key] = structs.replace(sleep, finished_at=sleep.until)
+            ended = NewStep(**{name: getattr(sleep, name) for name in NewStep.__struct_fields__})
+            self._report.end_sleep(ended, _about(ended, "step_completed", self._clock.now(), took=took))
+        return sleep
 
     async def _find(self, keys: Sequence[str]) -> Sequence[Step]:
         if not keys:
@@ -255,6 +263,10 @@ async def _wait(woken: asyncio.Event, seconds: float) -> None:
         pass
 
 
+def _about(step: NewStep, type_: Any, time: datetime, **data: Any) -> NewEvent:
+    return _event(type_, time, name=step.name, key=step.key, kind=step.kind, **data)
+
+
 def _event(type_: Any, time: datetime, **data: Any) -> NewEvent:
     return NewEvent(type=type_, time=time, data=_encode(data))
 
@@ -274,10 +286,6 @@ def _at(now: datetime, delay: timedelta | None) -> datetime:
 def _is_over(step: Step, now: datetime) -> bool:
     """Return whether it is a sleep that has ended."""
     return step.kind == "sleep" and step.until is not None and step.until <= now
-
-
-def _ended(step: Step) -> Step:
-    return structs.replace(step, finished_at=step.until)
 
 
 def _has_timed_out(step: Step, now: datetime) -> bool:
