@@ -19,6 +19,7 @@ from tasker.service.cursors import Cursors
 from tasker.service.failures import FailureService
 from tasker.service.feed import Feed
 from tasker.service.following import Following
+from tasker.service.groups import GroupService
 from tasker.service.hub import Hub
 from tasker.service.keys import Keys
 from tasker.service.queues import Load, Queues
@@ -94,6 +95,7 @@ class Service:
         self.tasks = Tasks(engine, registry, cursors, open_queues)
         self.following = Following(engine, self.tasks, hub)
         self.bulk = Bulk(engine, clock, cursors, open_queues)
+        self.groups = GroupService(engine.groups, self.bulk, hub, cursors)
         self.submissions = Submissions(
             engine,
             clock,

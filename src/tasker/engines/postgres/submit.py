@@ -27,9 +27,7 @@ from tasker.release import LIMITS
 class Submits:
     """Stores drafts, on the tables of one schema."""
 
-    def __init__(
-        self, texts: Texts, jobs: Jobs, ties: TiedTasks, groups: TaskGroups, changes: TaskChanges
-    ) -> None:
+    def __init__(self, texts: Texts, jobs: Jobs, ties: TiedTasks, groups: TaskGroups, changes: TaskChanges) -> None:
         self._texts = texts
         self._queries = texts.queries
         self._jobs = jobs

@@ -144,7 +144,8 @@ class PostgresArchive:
         placed = [(row["seq"], task) for row, task in zip(rows, tasks, strict=True)]
         members = [(seq, task, task.group) for seq, task in placed]
         await self._groups.join(
-            tx, [Member(seq, task.owner, name, state_of(task.status)) for seq, task, name in members if name is not None]
+            tx,
+            [Member(seq, task.owner, name, state_of(task.status)) for seq, task, name in members if name is not None],
         )
         attempts = [_attempt_row(seq, one) for seq, task in placed for one in task.attempts]
         await tx.executemany(self._texts.queries["insert_attempt"], attempts)
