@@ -8,11 +8,13 @@ from tasker.web.charts.bars import Bucket, bars
 from tasker.web.charts.day import Line, next_day
 from tasker.web.charts.histogram import histogram
 from tasker.web.charts.small import Tick, line, meter, slots, sparkline, tick_history
+from tasker.web.charts.spans import Span
 from tasker.web.charts.waterfall import Try, waterfall
 
 __all__ = [
     "Bucket",
     "Line",
+    "Span",
     "Tick",
     "Try",
     "bars",
