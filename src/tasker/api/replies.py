@@ -14,6 +14,7 @@ import msgspec
 from tasker.api.buffers import PIECE, Buffers
 from tasker.model import Attempt, Status, Task
 from tasker.model.keys import NOBODY, Caller
+from tasker.rules import waiting
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -261,8 +262,8 @@ def etag_matches(if_none_match: bytes, etag: bytes) -> bool:
 
 def retry_after(task: Task, now: datetime) -> tuple[Header, ...]:
     """Return the Retry-After of an open task: whole seconds, at least one; nothing for one that has ended."""
-    due = task.next_attempt_at or task.run_at
-    return retry_in(task, due - now if due is not None and task.status is Status.PENDING else timedelta(seconds=1))
+    is_later = task.status is Status.PENDING and waiting.is_later(task, now)
+    return retry_in(task, waiting.ask_again_in(task, None, now) if is_later else timedelta(seconds=1))
 
 
 def retry_in(task: Task, wait: timedelta) -> tuple[Header, ...]:
