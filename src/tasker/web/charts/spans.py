@@ -80,7 +80,7 @@ def lanes_of(spans: Sequence[Span], now: datetime, most: int = MOST_LANES) -> li
     if len(lanes) <= most:
         return lanes
     longest = sorted(lanes, key=lambda one: (not one.goes_on, one.colour != "failed", one.began() - one.ended(now)))
-    return _joined(lanes, {id(one) for one in longest[: most // 2]})[-most:]
+    return _joined(lanes, {id(one) for one in longest[: (most - 1) // 2]})
 
 
 def _lane(spans: list[Span]) -> Lane:
