@@ -15,6 +15,27 @@ LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
 """In order of weight."""
 
 
+EVENT_TYPES = (
+    "created",
+    "started",
+    "progress",
+    "output",
+    "log",
+    "step_started",
+    "step_completed",
+    "step_failed",
+    "input_required",
+    "input_given",
+    "parked",
+    "resumed",
+    "retrying",
+    "completed",
+    "failed",
+    "cancelled",
+)
+"""All types of events; receivers of webhooks get them as `task.completed` and so on."""
+
+
 class NewEvent(Struct, frozen=True, kw_only=True):
     """An event that a running attempt reports. `data`: the text of a JSON object."""
 

@@ -11,8 +11,6 @@ from msgspec import Struct
 
 from tasker.model.pages import PageOf
 
-EVENT_TYPES = ("created", "started", "progress", "output", "log", "retrying", "completed", "failed", "cancelled")
-"""The types of events; a receiver gets them as `task.completed` and so on."""
 DEFAULT_EVENTS = ("completed", "failed", "cancelled")
 DELIVERY_LEASE = timedelta(seconds=30)
 """How long a claimed delivery belongs to its dispatcher: longer than an attempt may last."""

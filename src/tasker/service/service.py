@@ -25,7 +25,7 @@ from tasker.service.queues import Load, Queues
 from tasker.service.readiness import Health, ReadinessCheck, StoreCheck
 from tasker.service.reading import Reading
 from tasker.service.stats import StatsService
-from tasker.service.steps import StepService
+from tasker.service.steps import MAX_ANSWER, StepService
 from tasker.service.submitting import Submissions
 from tasker.service.tasks import Tasks
 from tasker.service.types import Types
@@ -43,6 +43,7 @@ class Service:
     max_pending: limit of pending tasks; None for any number. public_load: see queues.Load. max_queues: limit of an
     owner's queues with open tasks, and of queues with settings. max_schedules: limit of an owner's schedules.
     min_interval: shortest time between two ticks of a schedule. url_rules: where the webhooks of submissions may lead.
+    max_answer: see StepService.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Service:
         min_interval: timedelta = MIN_INTERVAL,
         history: History | None = None,
         url_rules: UrlRules | None = None,
+        max_answer: int = MAX_ANSWER,
     ) -> None:
         is_shared = engine.is_shared
         load, cursors = Load(public_load), Cursors(engine.keys)
@@ -93,7 +95,7 @@ class Service:
             min_interval=min_interval,
         )
         self.tasks = Tasks(engine, registry, cursors, open_queues)
-        self.steps = StepService(engine, clock, self.tasks)
+        self.steps = StepService(engine, clock, self.tasks, reading.threads, max_answer)
         self.following = Following(engine, self.tasks, hub)
         self.bulk = Bulk(engine, clock, cursors, open_queues)
         self.submissions = Submissions(

@@ -52,6 +52,7 @@ def make_service(
         max_schedules=settings.max_schedules,
         min_interval=settings.min_interval,
         url_rules=settings.url_rules,
+        max_answer=int(settings.max_result),
     )
 
 
