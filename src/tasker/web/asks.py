@@ -15,6 +15,7 @@ import msgspec
 
 from tasker.errors import Fault
 from tasker.model.steps import Step
+from tasker.rules.steps import is_asked
 from tasker.web import texts
 from tasker.web.forms.exact import ABSENT, Absent, Broken, Given, find_broken, write
 from tasker.web.forms.fields import MANY, Choice, Field, Place, blank, fill, place_faults
@@ -31,7 +32,7 @@ class Ask:
     """A question to be shown. id: of its form. default: what counts after its time, "" if that fails the task.
 
     form: its fields but the decision. decision: the field whose choices are buttons. faults: each with the id of its
-    control, its name and the detail. refusal: why nothing was done.
+    control, its name and the detail.
     """
 
     id: str
@@ -45,6 +46,11 @@ class Ask:
     choices: tuple[Choice, ...]
     faults: tuple[tuple[str, str, str], ...] = ()
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether the decision is the whole answer."""
+        return self.decision is self.form
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -56,9 +62,9 @@ class Sent:
     add: str | None = None
 
 
-def asks_of(steps: Iterable[Step], sent: Sent | None = None) -> list[Ask]:
+def asks_of(steps: Iterable[Step], now: datetime, sent: Sent | None = None) -> list[Ask]:
     """Return the questions that wait, the oldest first. sent: what was posted to one of them."""
-    waiting = [step for step in steps if step.kind == "input" and step.finished_at is None][:MOST_ASKS]
+    waiting = [step for step in steps if is_asked(step, now)][:MOST_ASKS]
     made = [_ask(step, sent if sent is not None and sent.number == step.number else None) for step in waiting]
     return [ask for ask in made if ask is not None]
 

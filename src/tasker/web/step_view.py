@@ -5,7 +5,7 @@ Pure. A step that runs is stored nowhere: its events tell of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import msgspec
 
 from tasker.model import Attempt, Task
 from tasker.model.steps import Question, Step
+from tasker.rules.steps import state_of
 from tasker.web import texts, times
 from tasker.web.charts import Span
 
@@ -51,7 +52,7 @@ class Row(NamedTuple):
     is_stored: bool
 
 
-def ended_at(step: Step, now: datetime) -> datetime | None:
+def ended_at(step: Step, task: Task, now: datetime) -> datetime | None:
     """Return when a step ended, None while it goes on. A sleep ends with its time, though that is stored later."""
     if step.finished_at is not None:
         return step.finished_at
@@ -59,7 +60,7 @@ def ended_at(step: Step, now: datetime) -> datetime | None:
         return step.until
     if step.kind == "children" and not step.is_open:
         return step.started_at  # it is not known
-    return None
+    return task.finished_at if task.status.is_terminal else None
 
 
 def rows_of(task: Task, steps: Sequence[Step], running: Iterable[Running], now: datetime) -> list[Row]:
@@ -70,8 +71,8 @@ def rows_of(task: Task, steps: Sequence[Step], running: Iterable[Running], now: 
 
 
 def _row(task: Task, step: Step, now: datetime) -> Row:
-    status, word = state_of(step, now)
-    end = ended_at(step, now)
+    status, word = look_of(step, task, now)
+    end = ended_at(step, task, now)
     return Row(
         number=step.number,
         key=step.key,
@@ -94,23 +95,25 @@ def _running(one: Running, now: datetime) -> Row:
     return Row(0, one.key, name, "step", "running", "runs", one.started_at, took, "", note, is_stored=False)
 
 
-def state_of(step: Step, now: datetime) -> tuple[str, str]:
+_LOOKS = {
+    ("step", "completed"): ("completed", "done"),
+    ("sleep", "completed"): ("completed", "slept"),
+    ("sleep", "waiting"): ("scheduled", "sleeps"),
+    ("input", "completed"): ("completed", "answered"),
+    ("input", "waiting"): ("ask", "asks"),
+    ("input", "timed_out"): ("warn", "timed out"),
+    ("children", "completed"): ("completed", "done"),
+    ("children", "waiting"): ("running", "runs"),
+    ("children", "failed"): ("failed", "failed"),
+}
+
+
+def look_of(step: Step, task: Task, now: datetime) -> tuple[str, str]:
     """Return the class and the word for the state of a step."""
-    is_open = ended_at(step, now) is None
-    match step.kind:
-        case "step":
-            return "completed", "done"
-        case "sleep":
-            return ("scheduled", "sleeps") if is_open else ("completed", "slept")
-        case "input" if is_open:
-            return "ask", "asks"
-        case "input":
-            return ("completed", "answered") if step.answered_by is not None else ("warn", "timed out")
-    if is_open:
-        return "running", "runs"
-    if step.failed or step.cancelled:
-        return ("failed", "failed") if step.failed else ("cancelled", "cancelled")
-    return "completed", "done"
+    state = state_of(step, task, now)
+    if state == "failed" and not step.failed:
+        state = "cancelled"
+    return _LOOKS.get((step.kind, state), ("cancelled", "cancelled"))
 
 
 def _note(step: Step, now: datetime) -> str:
@@ -152,18 +155,18 @@ def spans_of(task: Task, steps: Iterable[Step], running: Iterable[Running], now:
     """Return the bars of the chart."""
     own = [step for step in steps if not is_kept(task, step)]
     known = {step.key for step in own}
-    found = [_span(step, now) for step in own]
+    found = [_span(step, task, now) for step in own]
     goes_on = [one for one in running if one.key not in known]
     return found + [Span(texts.line(one.name, 80), "step", "running", one.started_at, None) for one in goes_on]
 
 
-def _span(step: Step, now: datetime) -> Span:
-    status, _ = state_of(step, now)
+def _span(step: Step, task: Task, now: datetime) -> Span:
+    status, _ = look_of(step, task, now)
     colour = {"scheduled": "pending", "ask": "warn"}.get(status, status)
     if step.kind in ("sleep", "input") and colour == "completed":
         colour = "pending"
     note = say_children(step) if step.kind == "children" else ""
-    return Span(texts.line(step.name, 80), step.kind, colour, step.started_at, ended_at(step, now), note)
+    return Span(texts.line(step.name, 80), step.kind, colour, step.started_at, ended_at(step, task, now), note)
 
 
 def question_of(step: Step) -> Question | None:
@@ -179,21 +182,23 @@ def question_of(step: Step) -> Question | None:
 _PARKED = {"input": "waited for a person", "children": "waited for children", "sleep": "slept"}
 
 
-def parked_words(attempts: Iterable[Attempt], steps: Sequence[Step], now: datetime) -> dict[int, str]:
+def parked_words(task: Task, attempts: Iterable[Attempt], steps: Sequence[Step], now: datetime) -> dict[int, str]:
     """Return for each parked attempt what the task waited for after it."""
     found = {}
     for attempt in attempts:
         if attempt.ending == "parked" and attempt.finished_at is not None:
-            found[attempt.attempt] = _waited_for(attempt.finished_at, steps, now)
+            open_then = [step for step in steps if _was_open(step, task, attempt.finished_at, now)]
+            found[attempt.attempt] = _waited_for(open_then)
     return found
 
 
-def _waited_for(at: datetime, steps: Sequence[Step], now: datetime) -> str:
-    open_then = [
-        step
-        for step in steps
-        if step.kind in _PARKED and step.started_at <= at and ((end := ended_at(step, now)) is None or end > at)
-    ]
+def _was_open(step: Step, task: Task, at: datetime, now: datetime) -> bool:
+    """Tell whether a step was waited for at a time."""
+    end = ended_at(step, task, now)
+    return step.kind in _PARKED and step.started_at <= at and (end is None or end > at)
+
+
+def _waited_for(open_then: Sequence[Step]) -> str:
     for kind, words in _PARKED.items():
         named = list(dict.fromkeys(texts.line(step.name, 40) for step in open_then if step.kind == kind))
         if named:
@@ -205,7 +210,3 @@ def _waited_for(at: datetime, steps: Sequence[Step], now: datetime) -> str:
 def names_of(steps: Iterable[Step]) -> list[str]:
     """Return the names that a retry may forget."""
     return list(dict.fromkeys(step.name for step in steps))[:MOST_NAMES]
-
-
-Gaps = Mapping[int, str]
-"""What the task did after a parked attempt, by its number: see `parked_words`."""

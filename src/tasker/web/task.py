@@ -19,10 +19,11 @@ from tasker.api.replies import JSON_HEADERS, Reply, Stream
 from tasker.errors import Conflict, Fault, Invalid, NotFound
 from tasker.model import Task
 from tasker.model.keys import Caller
+from tasker.requests.steps import read_forget
 from tasker.service import Service
 from tasker.web.asks import Sent, faults_of, read_answer, read_moment, text_of_answer
 from tasker.web.frame import PAGE_HEADERS, Frame
-from tasker.web.page import Visit, act, show
+from tasker.web.page import Form, Visit, act, show
 from tasker.web.said import LEVELS
 from tasker.web.same import request_of, same_as
 from tasker.web.task_live import TaskStream, digest, load, make_parts
@@ -93,7 +94,7 @@ class OneTaskPages:
         """Return the parts as the stream makes them: what was posted to a question stays until the question changes."""
         return make_parts(self._frame, view_of(visit.caller, sources, self._frame.clock.now()), visit.base, token)
 
-    @act("/task/{task_id}", scope="control", deed="answer_question", parameters=(_LEVEL, _BEFORE))
+    @act("/task/{task_id}", scope="control", deed="answer_task", parameters=(_LEVEL, _BEFORE))
     async def answer(self, visit: Visit) -> Reply:
         """Answer a question of the task; or add a row to its form, or take one away."""
         form, task_id, steps = visit.form, visit.call.task_id(), self._service.steps
@@ -145,7 +146,8 @@ class OneTaskPages:
 
     @act("/task/{task_id}/retry", scope="control", deed="retry_task")
     async def retry(self, visit: Visit) -> Reply:
-        task = await self._service.tasks.retry(visit.caller, visit.call.task_id())
+        forget = read_forget(_forget_body(visit.form))
+        task = await self._service.tasks.retry(visit.caller, visit.call.task_id(), forget)
         return self._frame.see(visit, f"task/{task.task_id}")
 
     @act("/task/{task_id}/delete", scope="control", deed="delete_task")
@@ -203,6 +205,17 @@ class OneTaskPages:
             after = events[-1].sequence
             told = [bytes(event.data) for event in events if event.type == kind]
             yield b"".join(_chunk_of(data) if kind == "output" else data + b"\n" for data in told)
+
+
+def _forget_body(form: Form) -> bytes:
+    """Return the body of the API's retry that a form stands for; `how` says which of its fields count."""
+    how, since, names = form.get("how"), form.get("from"), form.all("forget")
+    if how == "keep":
+        return b""
+    body: dict[str, object] = {"from": since} if since and how != "forget" else {}
+    if how == "forget" or (names and how != "from"):
+        body["forget"] = list(names)
+    return msgspec.json.encode(body) if body else b""
 
 
 def _older(before: int | None, level: str) -> str | None:

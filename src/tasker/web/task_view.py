@@ -101,6 +101,8 @@ class TaskView(NamedTuple):
     steps_left_out: int
     step_names: list[str]
     asks: list[Ask]
+    may_answer: bool
+    has_back_offs: bool
     children: Children | None
     has_open_children: bool
     family: tuple[Fact, ...]
@@ -128,7 +130,7 @@ def view_of(caller: Caller, loaded: Sources, now: datetime) -> TaskView:
     if task.status is not Status.PENDING:
         icon = word = task.status.value
     latest = attempts[-MOST_SHOWN:]
-    parked = parked_words(latest, loaded.steps, now)
+    parked = parked_words(task, latest, loaded.steps, now)
     tries = tries_of(task, attempts, loaded.ends, now, parked)[-MOST_SHOWN:]
     shown = [one for one in latest if any(one.attempt == other.number for other in tries)]
     task_id = str(task.task_id)
@@ -161,7 +163,9 @@ def view_of(caller: Caller, loaded: Sources, now: datetime) -> TaskView:
         steps=steps[-MOST_STEPS:],
         steps_left_out=max(len(steps) - MOST_STEPS, 0),
         step_names=names_of(loaded.steps),
-        asks=asks_of(loaded.steps, loaded.sent) if is_asking else [],
+        asks=asks_of(loaded.steps, now, loaded.sent) if is_asking else [],
+        may_answer=caller.may("control"),
+        has_back_offs=any(one.backed_off and not one.parked for one in tries),
         children=children_of(task, loaded.children, now),
         has_open_children=open_of(task.children) > 0,
         family=_family(task),
