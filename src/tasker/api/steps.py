@@ -13,6 +13,7 @@ from tasker.api.operation import ok, post
 from tasker.api.receipts import show_task
 from tasker.api.replies import JSON_HEADERS, Reply, encode, retry_after, retry_in
 from tasker.clock import Clock
+from tasker.errors import Fault, Invalid
 from tasker.model import Task
 from tasker.model.keys import Caller
 from tasker.model.steps import Step
@@ -35,6 +36,7 @@ INCLUDE = choices_parameter(
     f" for, the last {MAX_STEPS:,}; `children`: the newest of them, as `child_tasks`. Repeated or separated by commas.",
     ("attempts", "steps", "children"),
 )
+_UNTOLD = "does not fit the question; a key with the scope read may see why"
 
 
 class StepOperations:
@@ -64,7 +66,12 @@ class StepOperations:
         call.query()
         given = read_input(await call.body())
         caller = call.caller
-        task = await self._steps.answer(caller, call.task_id(), given.name, given.value, asked_at=given.asked_at)
+        try:
+            task = await self._steps.answer(caller, call.task_id(), given.name, given.value, asked_at=given.asked_at)
+        except Invalid:
+            if caller.may("read"):
+                raise
+            raise Invalid(f"/value: {_UNTOLD}", faults=[Fault("/value", _UNTOLD)]) from None
         again = retry_after(task, self._clock.now()) if caller.may("read") else retry_in(task, SOON)
         return Reply(200, show_task(caller, task), JSON_HEADERS + again)
 

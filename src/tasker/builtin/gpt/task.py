@@ -34,7 +34,7 @@ from tasker.builtin.gpt.params import (
 )
 from tasker.builtin.gpt.request import Request, Server, openai_server
 from tasker.builtin.gpt.shape import make_shape
-from tasker.builtin.gpt.strict import Schema
+from tasker.validation.schemas import Schema
 from tasker.clock import Clock, SystemClock
 from tasker.config.settings import GptSettings
 from tasker.errors import Fail
