@@ -12,8 +12,8 @@ import msgspec
 from tasker.engines.protocol import Engine
 from tasker.model import Claim, Extra, NewEvent, Report
 from tasker.model.steps import NewChildren, NewStep, Question, Step, Wait
-from tasker.rules.lifecycle import Outcome, Parked, Succeeded
 from tasker.model.tasks import new_task_id
+from tasker.rules.lifecycle import Outcome, Parked, Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
 APPROVAL = {
@@ -85,7 +85,7 @@ class Story:
     ) -> None:
         """Ask a person; by default for APPROVAL."""
         raw = msgspec.Raw(msgspec.json.encode(APPROVAL if schema is None else schema))
-        given = None if default is None else msgspec.Raw(msgspec.json.encode(default))
+        given = msgspec.UNSET if default is None else msgspec.Raw(msgspec.json.encode(default))
         question = msgspec.json.encode(Question(name=name, message=message, schema=raw, default=given))
         until = None if seconds is None else self.clock.now() + timedelta(seconds=seconds)
         made = NewStep(
@@ -136,5 +136,3 @@ class Story:
 
     async def _store(self, step: NewStep) -> None:
         assert await self.engine.record(self.claim.lease, Report(steps=(step,)))
-
-

@@ -84,7 +84,7 @@ def _ask(step: Step, sent: Sent | None) -> Ask | None:
         message=texts.shown(question.message, 8000).text,
         asked_at=step.started_at,
         expires_at=step.until,
-        default="" if question.default is None else texts.json_line(question.default, 200),
+        default=texts.json_line(question.default, 200) if isinstance(question.default, msgspec.Raw) else "",
         form=form if decision is None or decision is form else _without(form, decision),
         decision=decision,
         choices=() if decision is None else _choices(decision),

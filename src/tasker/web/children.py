@@ -17,7 +17,7 @@ from tasker.web import times
 from tasker.web.charts import shares
 from tasker.web.rows import Row, row_of
 
-MOST_SHOWN = 12
+MOST_SHOWN = 10
 """Children that the page of a task lists."""
 _FIRST = (Status.FAILED, Status.RUNNING)
 _ORDER = (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.RUNNING, Status.PENDING)

@@ -71,6 +71,7 @@ class Reader:
         self._starts = dict(starts)
         self.ends: dict[int, datetime] = {}
         self._running: dict[str, Running] = {}
+        self._heading = 0
         self._least = _RANKS.get(level, 0)
         self._after = 0
 
@@ -82,13 +83,14 @@ class Reader:
         for event in events:
             self._after = event.sequence
             if event.type == "output":
+                pieces += self._headings()
                 pieces.append(Piece(str(_decode(event.data).get("chunk", ""))))
             elif event.type == "log":
                 line = self._line(event)
                 lines += [line] if _RANKS.get(line.level, _RANKS["info"]) >= self._least else []
             else:
                 is_news = True
-                pieces += self._note(event)
+                self._note(event)
                 lines += self._line_of_step(event)
         return Said([_shown(piece) for piece in _joined(pieces)], lines[-MOST_LINES:], self._after, is_news)
 
@@ -101,18 +103,22 @@ class Reader:
         """Return the lines of `log` events, whatever their level."""
         return [self._line(event) for event in events]
 
-    def _note(self, event: Event) -> list[Piece]:
-        """Note the start or the back-off of an attempt, and its steps; return the heading of its output."""
+    def _headings(self) -> list[Piece]:
+        """Return the heading of an attempt's output, if nothing of it was read yet."""
+        number, self._heading = self._heading, 0
+        return [Piece(attempt=number)] if number > 1 else []
+
+    def _note(self, event: Event) -> None:
+        """Note the start or the back-off of an attempt, and its steps."""
         if event.type in _OF_STEPS:
             self._note_step(event)
         elif event.type in _ENDS_ATTEMPT:
             self._running.clear()
         if event.type == "retrying":
             self.ends[event.attempt] = event.time + timedelta(seconds=float(_decode(event.data).get("delay") or 0))
-        if event.type != "started":
-            return []
-        self._starts[event.attempt] = event.time
-        return [Piece(attempt=event.attempt)] if event.attempt > 1 else []
+        if event.type == "started":
+            self._starts[event.attempt] = event.time
+            self._heading = event.attempt
 
     def _note_step(self, event: Event) -> None:
         """Note that a step began, failed a try, or is done."""

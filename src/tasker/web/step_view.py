@@ -17,7 +17,7 @@ from tasker.rules.steps import state_of
 from tasker.web import texts, times
 from tasker.web.charts import Span
 
-MOST_STEPS = 50
+MOST_STEPS = 30
 """Latest steps that the page of a task shows; the page of its steps has all."""
 MOST_NAMES = 30
 """Names of steps that a retry offers to forget."""

@@ -105,12 +105,11 @@ async def load(
 
 def make_parts(frame: Frame, view: TaskView, base: str, token: str) -> dict[str, str]:
     """Return the parts of the page that change as a whole, by name. token: of the forms in them."""
-    now = frame.clock.now()
     parts: dict[str, str] = {}
     for name in PARTS:
         own = {"token": token} if name in _WITH_TOKEN else {}
         template = "step_parts.html" if name in _OF_STEPS else "task_parts.html"
-        parts[name] = frame.part(template, name, v=view, now=now, base=base, **own)
+        parts[name] = frame.part(template, name, v=view, now=view.now, base=base, **own)
     return parts
 
 

@@ -72,8 +72,9 @@ class Why(NamedTuple):
 
 
 class TaskView(NamedTuple):
-    """Everything that the page shows, but its output and its log. deeds: what the caller may do now."""
+    """Everything that the page shows at a time, but its output and its log. deeds: what the caller may do now."""
 
+    now: datetime
     id: str
     short: str
     type: str
@@ -137,6 +138,7 @@ def view_of(caller: Caller, loaded: Sources, now: datetime) -> TaskView:
     steps = steps_of(task, loaded.steps, loaded.running, now)
     is_asking = not task.status.is_terminal
     return TaskView(
+        now=now,
         id=task_id,
         short=task_id[-12:],
         type=task.type,
@@ -154,7 +156,7 @@ def view_of(caller: Caller, loaded: Sources, now: datetime) -> TaskView:
         progress_note=_progress_note(task),
         input=texts.pretty_json(task.params),
         result=texts.pretty_json(task.result) if task.status is Status.COMPLETED else None,
-        no_result=_NO_RESULT.get(task.status, ""),
+        no_result=_no_result(task),
         facts=facts_of(task, attempts, now),
         usage=_usage(task),
         tags=task.tags,
@@ -180,6 +182,12 @@ def _family(task: Task) -> tuple[Fact, ...]:
     if task.root_id not in (None, task.parent_id):
         found.append(Fact("root", str(task.root_id)[-12:], f"task/{task.root_id}"))
     return tuple(found)
+
+
+def _no_result(task: Task) -> str:
+    """Return why there is no result."""
+    is_waiting = task.status is Status.PENDING and task.attempt > 0
+    return "Not yet: it waits." if is_waiting else _NO_RESULT.get(task.status, "")
 
 
 def deeds_of(caller: Caller, task: Task) -> frozenset[Literal["retry", "cancel", "delete", "edit"]]:

@@ -314,4 +314,4 @@ def _off(row: Row, title: str, y: int, *, is_parked: bool) -> list[Markup]:
         )
     if not row.is_cut:
         return [told]
-    return [told, element("text", "//", class_="cut", x=percent((start + end) / 2), y=y + 13, text_anchor="middle")]
+    return [told, element("text", "//", class_="t", x=percent((start + end) / 2), y=y + 13, text_anchor="middle")]
