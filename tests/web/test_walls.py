@@ -26,7 +26,7 @@ def asked(page: Page, land: Land) -> Iterator[str]:
     tasks = [land.ids[name] for name in ("failed", "running", "completed")]
     values = {
         "{task_id}": tasks, "{name}": ["echo", f"failed-{land.owner}"], "{text}": ["input", "result", "error"],
-        "{key_id}": ["abcdefghijkm"], "{file}": ["app.css"],
+        "{key_id}": ["abcdefghijkm"], "{file}": ["app.css"], "{number}": ["1"],
     }  # fmt: skip
     names = page.path.split("/")
     parts = [values.get(one) or [land.ids[one[1:-1]] if one[:1] == "{" else one] for one in names]
