@@ -8,7 +8,6 @@ from functools import lru_cache, partial
 from typing import Any, Never, NoReturn, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
-
 from tasker.tasktypes.params import Params
 from tasker.tasktypes.pydantic_models import Model, is_model
 from tasker.tasktypes.results import Results

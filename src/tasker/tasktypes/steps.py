@@ -1,7 +1,7 @@
 """What the functions of tasks ask of the service about their steps, and what it answers.
 
-`Context` asks; the worker answers (`Stepper`). On a loop these are calls, from a child process they are frames; so all of
-them are plain values. Times are the service's: a function passes durations.
+`Context` asks; the worker answers (`Stepper`). On a loop these are calls, from a child process they are frames; so all
+of them are plain values. Times are the service's: a function passes durations.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class CloseQuestion(Request, frozen=True):
 
 
 class ChildOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Options of submissions that a parent may give its children; None for the type's own, and the parent's deadline."""
+    """Options of submissions that a parent may give its children; None for the type's own."""
 
     queue: str | None = None
     priority: int | None = None
