@@ -14,8 +14,8 @@ from tests.contract.webhooks import make_webhook
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Invalid
 from tasker.model import AfterGroup, Change, Draft, Extra, Receipt, RetryPolicy, Status, TaskFilter
+from tasker.model.events import GROUP_ENDED
 from tasker.model.groups import Group, GroupCounts, GroupEnd
-from tasker.model.webhooks import GROUP_ENDED
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 

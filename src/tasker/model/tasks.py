@@ -204,8 +204,8 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Fields of a submission that no query uses.
 
     scheduled_for: the tick of the schedule that it is for. delayed: its `run_at` is the end of a `delay`, a duration
-    that does not change when the clock is set. parent_id, root_id: of a child, the task that started it, and the one at the
-    top.
+    that does not change when the clock is set. parent_id, root_id: of a child, the task that started it, and the one at
+    the top.
     """
 
     depends_on: tuple[UUID, ...] = ()
@@ -298,8 +298,12 @@ _RANDOM_BITS = 0x0FFF_3FFF_FFFF_FFFF_FFFF
 
 def new_task_id(now: datetime) -> UUID:
     """Return a UUIDv7 (RFC 9562): milliseconds of `now`, then 74 random bits."""
-    random = int.from_bytes(os.urandom(10), "big") & _RANDOM_BITS
-    value = int(now.timestamp() * 1000) << 80 | _VERSION_AND_VARIANT | random
+    return make_task_id(now, os.urandom(10))
+
+
+def make_task_id(at: datetime, rest: bytes) -> UUID:
+    """Return a UUIDv7: milliseconds of `at`, then 74 bits of the 10 bytes `rest`."""
+    value = int(at.timestamp() * 1000) << 80 | _VERSION_AND_VARIANT | int.from_bytes(rest, "big") & _RANDOM_BITS
     return msgspec.convert(value.to_bytes(16, "big"), UUID)  # takes a third of the time of UUID(bytes=...)
 
 

@@ -11,11 +11,6 @@ from msgspec import Raw, Struct
 
 from tasker.model.pages import PageOf
 
-EVENT_TYPES = ("created", "started", "progress", "output", "log", "retrying", "completed", "failed", "cancelled")
-"""The types of events; a receiver gets them as `task.completed` and so on."""
-GROUP_ENDED = "group.ended"
-"""The event of a group whose last open task has ended; stored with its prefix, as it is no task's."""
-WEBHOOK_EVENTS = (*EVENT_TYPES, GROUP_ENDED)
 DEFAULT_EVENTS = ("completed", "failed", "cancelled")
 DELIVERY_LEASE = timedelta(seconds=30)
 """How long a claimed delivery belongs to its dispatcher: longer than an attempt may last."""

@@ -15,8 +15,9 @@ from tasker.engines.shared.rows import Database, Rows
 from tasker.engines.shared.tables import DELIVERIES, GROUPS, WEBHOOKS
 from tasker.engines.shared.values import decode_problem, encode
 from tasker.model import new_task_id
+from tasker.model.events import GROUP_ENDED
 from tasker.model.groups import SHOWN_FAILURES, Group, GroupEnd, GroupFailure, GroupPage, StoredGroup
-from tasker.model.webhooks import GROUP_ENDED, Delivery
+from tasker.model.webhooks import Delivery
 
 _DETAIL = 400
 """Characters of a failure's detail."""
