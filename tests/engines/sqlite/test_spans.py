@@ -69,7 +69,7 @@ async def test_tasks_of_an_older_version_are_found_by_time_and_queue(tmp_path: P
     connection = apsw.Connection(str(path))
     newer = (
         "task_span", "task_failure", "task_schedule", "failure", "failure_hour", "bulk", "bulk_task",
-        "task_change", "rollup", "open_task",
+        "task_change", "rollup", "open_task", "step", "child", "task_group", "task_group_member", "group_dependency",
     )  # fmt: skip
     connection.execute("; ".join(f"DROP TABLE {name}" for name in newer)).fetchall()
     connection.execute("ALTER TABLE schedule DROP COLUMN firings; ALTER TABLE queue DROP COLUMN pause").fetchall()
