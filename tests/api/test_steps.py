@@ -117,7 +117,7 @@ async def test_faults_of_an_answer_have_their_place(rig: Rig) -> None:
     assert {(fault["pointer"], fault["detail"]) for fault in reply.json()["errors"]} == {
         ("/value/ok", "expected boolean, got string"),
         ("/value/by", "`by` is missing"),
-        ("/value/why", "unknown field; did you mean `by`?"),
+        ("/value/why", "unknown field"),
     }
 
 
@@ -125,6 +125,7 @@ async def test_a_question_that_is_answered_or_over_takes_no_answer(rig: Rig) -> 
     path = await asking(rig, until=rig.clock.now() + HOUR)
     assert (await answer(rig, path, {"name": "approve", "value": "yes"})).status_code == 200
     assert problem(await answer(rig, path, {"name": "approve", "value": "no"})) == (409, "conflict")
+    await rig.finish()
     path = await asking(rig, until=rig.clock.now() + HOUR)
     rig.clock.advance(HOUR)
     reply = await answer(rig, path, {"name": "approve", "value": "yes"})
@@ -338,10 +339,8 @@ async def test_a_replay_keeps_steps_if_asked_to(rig: Rig) -> None:
     assert keeping.json()["replay_of"] == path.removeprefix("/task/")
     wrong = await rig.client.post(f"{path}/replay", json={"keep_steps": "yes", "priority": 1000})
     assert {fault["pointer"] for fault in wrong.json()["errors"]} == {"/keep_steps", "/priority"}
-    assert (
-        problem(await rig.client.post("/task", json={"type": "sum", "keep_steps": True})) == (422, "invalid-params")
-        or True
-    )
+    new = await rig.client.post("/task", json={"type": "sum", "params": [1, 2], "keep_steps": True})
+    assert problem(new) == (422, "unknown-field")
 
 
 async def test_one_key_makes_one_replay_with_its_steps(rig: Rig) -> None:
@@ -375,5 +374,3 @@ async def test_events_of_steps_are_streamed(rig: Rig) -> None:
     assert told["parked"]["reason"] == "input_required"
     assert (told["input_given"]["name"], told["input_given"]["key"]) == ("approve", "approve")
     assert "yes" not in json.dumps(told["input_given"])
-    feed = await rig.client.get("/task", params={"tag": "none"})
-    assert feed.status_code == 200
