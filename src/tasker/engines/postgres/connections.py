@@ -157,6 +157,8 @@ class Connections:
         self._journal_table = journal_table
         self.on_commit: Callable[[Transaction], None] = lambda _: None
         """Called with each transaction that is durable."""
+        self.before_commit: Callable[[Transaction], Awaitable[None]] = _nothing_more
+        """Called with each transaction that has `family_work`, once its own work is done."""
         self.route: Callable[[Mapping[str, int]], Told] = tell_everybody
         """Says who is told of a transaction's new tasks; see Transaction."""
         self.size = size
@@ -391,6 +393,8 @@ class Connections:
             tx.connection = connection
             try:
                 result = await work(tx)
+                if tx.family_work is not None:
+                    await self.before_commit(tx)
             except (RequestError, asyncpg.PostgresError):
                 await connection.execute("ROLLBACK")
                 raise
@@ -425,6 +429,10 @@ async def _within(connection: Connection, begin: str) -> AsyncIterator[None]:
         await connection.execute("ROLLBACK")
         raise
     await connection.execute("COMMIT")
+
+
+async def _nothing_more(_: Transaction) -> None:
+    """Leave the transaction as it is."""
 
 
 async def _leave_as_it_is(_: Connection) -> None:

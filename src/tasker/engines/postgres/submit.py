@@ -9,7 +9,7 @@ from uuid import UUID
 from tasker.engines.postgres.attachments import insert_secrets
 from tasker.engines.postgres.control import TaskChanges
 from tasker.engines.postgres.jobs import Jobs
-from tasker.engines.postgres.partitions import QueuedTask
+from tasker.engines.postgres.partitions import QueuedTask, level_for
 from tasker.engines.postgres.tables import PostgresRows, Texts
 from tasker.engines.postgres.ties import TiedTasks, is_tied
 from tasker.engines.postgres.transaction import Transaction
@@ -20,7 +20,6 @@ from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import encode
 from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
-from tasker.release import LIMITS
 
 
 class Submits:
@@ -102,8 +101,9 @@ class Submits:
         return PostgresRows(self._texts, tx.connection, tx)
 
 
-def _queued(draft: Draft, has_settings: bool) -> QueuedTask:
-    return QueuedTask(draft.task_id, draft.queue, draft.type, draft.priority, level=LIMITS if has_settings else 0)
+def _queued(draft: Draft, *, has_settings: bool, has_steps: bool) -> QueuedTask:
+    level = level_for(has_settings=has_settings, has_steps=has_steps)
+    return QueuedTask(draft.task_id, draft.queue, draft.type, draft.priority, level=level)
 
 
 async def _check_not_expired(tx: Transaction, queries: dict[str, str], task_ids: list[UUID]) -> None:

@@ -33,11 +33,12 @@ _TIES = 0x74696573
 
 
 class End(NamedTuple):
-    """The end of a task that others depend on."""
+    """The end of a task that concerns others: those that depend on it, its parent, its children."""
 
     task_id: UUID
     status: Status
     error: TaskProblem | None
+    seq: int
 
 
 def is_tied(draft: Draft) -> bool:
@@ -165,27 +166,36 @@ class TiedTasks:
     async def settle_dependants(self, tx: Transaction, ends: Sequence[End]) -> None:
         """Queue the dependants of completed tasks; fail the dependants of other tasks, and in turn their dependants.
 
-        One transaction settles SETTLED_AT_ONCE. Tasks whose dependants are left go to `tx.unsettled`.
+        One transaction settles SETTLED_AT_ONCE. Tasks whose dependants are left go to `tx.unsettled`. What the ends
+        change about families follows before the commit.
         """
         while ends:
-            by_id = {end.task_id: end for end in ends}
-            most = tx.left_to_settle
-            rows = await tx.fetch(self._queries["lock_dependants"], list(by_id), most + 1)
-            if len(rows) > most:
-                tx.unsettled |= by_id.keys()
-                rows = rows[:most]
-            tx.left_to_settle -= len(rows)
-            found = [(row["seq"], by_id[row["depends_on"]]) for row in rows]
-            met = [(seq, end.task_id) for seq, end in found if end.status is Status.COMPLETED]
-            unmet = {seq: end for seq, end in found if end.status is not Status.COMPLETED}
-            await self._release(tx, met)
-            ends = await self.fail_pending(tx, {seq: dependency_failed(*end) for seq, end in unmet.items()})
+            tx.family.ended.update((end.seq, end.status) for end in ends)
+            ends = await self._settle(tx, ends)
+
+    async def _settle(self, tx: Transaction, ends: Sequence[End]) -> list[End]:
+        """Settle the dependants of tasks that have ended; return the ends of those that concern others in turn."""
+        by_id = {end.task_id: end for end in ends}
+        most = tx.left_to_settle
+        rows = await tx.fetch(self._queries["lock_dependants"], list(by_id), most + 1)
+        if len(rows) > most:
+            tx.unsettled |= by_id.keys()
+            rows = rows[:most]
+        tx.left_to_settle -= len(rows)
+        found = [(row["seq"], by_id[row["depends_on"]]) for row in rows]
+        met = [(seq, end.task_id) for seq, end in found if end.status is Status.COMPLETED]
+        unmet = {seq: end for seq, end in found if end.status is not Status.COMPLETED}
+        await self._release(tx, met)
+        return await self.fail_pending(
+            tx, {seq: dependency_failed(end.task_id, end.status, end.error) for seq, end in unmet.items()}
+        )
 
     async def settle_rest(self, tx: Transaction, task_ids: Sequence[UUID]) -> None:
-        """Settle the dependants of these tasks, except of a task that was run again meanwhile."""
+        """Settle the dependants and children of these tasks, except of a task that was run again meanwhile."""
         rows = await tx.fetch(self._queries["lock_ended"], task_ids)
-        ends = [End(row["task_id"], Status(row["status"]), _problem(row["error"])) for row in rows]
-        await self.settle_dependants(tx, ends)
+        ends = [End(row["task_id"], Status(row["status"]), _problem(row["error"]), row["seq"]) for row in rows]
+        tx.family.unsettled.update(end.seq for end in ends)
+        await self.settle_dependants(tx, await self._settle(tx, ends))
 
     async def find_unsettled(self, tx: Transaction, limit: int) -> list[UUID]:
         """Return ended tasks with waiting dependants, which the process that ended them did not finish settling."""
@@ -214,7 +224,11 @@ class TiedTasks:
             head = head_of(row)
             tx.journal.append(ended(row["task_id"], Status.FAILED, head.attempt, head.last + 1))
             tx.changes.append(Change(row["task_id"], Status.FAILED))
-        return [End(row["task_id"], Status.FAILED, _problem(row["error"])) for row in rows if row["has_dependants"]]
+        return [
+            End(row["task_id"], Status.FAILED, _problem(row["error"]), row["seq"])
+            for row in rows
+            if row["has_dependants"]
+        ]
 
     async def fail_overdue(self, tx: Transaction, limit: int, task_ids: Sequence[UUID] | None = None) -> int:
         """Fail pending tasks whose deadline has passed (of these, if given), at most `limit`; return how many."""
