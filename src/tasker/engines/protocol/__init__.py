@@ -28,6 +28,7 @@ from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
 from tasker.engines.protocol.stats import StatsStore
+from tasker.engines.protocol.steps import StepStore
 from tasker.engines.protocol.tombstones import TombstoneStore
 from tasker.engines.protocol.usage import UsageStore
 from tasker.engines.protocol.webhooks import WebhookStore
@@ -51,6 +52,7 @@ __all__ = [
     "ScheduleStore",
     "SecretStore",
     "StatsStore",
+    "StepStore",
     "TombstoneStore",
     "UsageStore",
     "WebhookStore",

@@ -81,6 +81,11 @@ def skip_reason(error: RequestError) -> SkipReason:
     return "not_unique" if error.kind.name == "not-unique" else "dependency"
 
 
+def child_of_open() -> Conflict:
+    """Conflict: the task is the child of a task that may still ask for its result."""
+    return Conflict("it is the child of an open task: delete that one, once it has ended")
+
+
 def not_settled() -> Conflict:
     """Conflict: dependants of the task still wait for it, though it has ended."""
     return Conflict("tasks that depend on it are not settled yet: delete it a little later")

@@ -18,6 +18,7 @@ from tasker.model.bulk import BulkAction
 from tasker.model.keys import Key
 from tasker.model.queues import QueueSettings
 from tasker.model.schedules import Schedule
+from tasker.model.steps import Step
 from tasker.model.usage import DayUsage, UsageRow
 from tasker.model.webhooks import Delivery, Webhook
 
@@ -123,7 +124,8 @@ USAGE = Shape("usage", DayUsage, "name")
 USAGE_ROWS = Shape("usage_by_day", UsageRow, "day")
 """Sums of usage, as the engines read them."""
 BULKS = Shape("bulk", BulkAction, "bulk_id")
-OWN_SHAPES: tuple[Shape[Any], ...] = (*SHAPES, USAGE_ROWS, BULKS)
+STEPS = Shape("step", Step, "number")
+OWN_SHAPES: tuple[Shape[Any], ...] = (*SHAPES, USAGE_ROWS, BULKS, STEPS)
 """The shapes of an engine's tables: those of an archive, and what archives do not carry."""
 ARCHIVED: dict[str, Shape[Any]] = {shape.name: shape for shape in (*SHAPES, USAGE)}
 """The shapes of an archive's records by name, in their order."""

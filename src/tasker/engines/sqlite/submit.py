@@ -13,11 +13,13 @@ from tasker.engines.shared.refusals import id_taken
 from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
 from tasker.engines.sqlite.claim import lease_end
 from tasker.engines.sqlite.control import cancel_open
+from tasker.engines.sqlite.pending import fail_pending
 from tasker.engines.sqlite.retention import check_not_expired
 from tasker.engines.sqlite.rows import Row, draft_row, first_claim, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.stored_steps import copy_steps
 from tasker.engines.sqlite.tables import at_once, rows_of
-from tasker.engines.sqlite.ties import fail_pending, find_ties, wait_for
+from tasker.engines.sqlite.ties import find_ties, wait_for
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.engines.sqlite.waiters import Waiter, Waiters
 from tasker.model import Change, Claim, Draft, Receipt, Status
@@ -36,7 +38,7 @@ def insert(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> Rec
         _check_free(tx, draft.task_id)
     if draft.cache_key is not None or draft.unique_key is not None or draft.depends_on or draft.refusal is not None:
         return _insert_tied(tx, draft)
-    _insert(tx, draft, waiting)
+    store(tx, draft, waiting)
     _keep_key(tx, draft, draft.task_id)
     tx.changes.append(Change(draft.task_id, Status.PENDING))
     return Receipt(draft.task_id, "stored")
@@ -52,7 +54,7 @@ def _insert_tied(tx: Transaction, draft: Draft) -> Receipt:
     if ties.replaces is not None:
         cancel_open(tx, ties.replaces)
         ties = find_ties(tx, draft)  # the cancelled task may be one that the draft depends on
-    seq = _insert(tx, draft, None)
+    seq = store(tx, draft, None)
     _keep_key(tx, draft, draft.task_id)
     if ties.waits_for:
         wait_for(tx, seq, ties.waits_for)
@@ -73,10 +75,11 @@ def _join(tx: Transaction, draft: Draft, receipt: Receipt) -> Receipt:
     return receipt
 
 
-def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
+def store(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> int:
     """Store a draft, and return its seq."""
     tx.journal.append(created(draft.task_id))
-    taker = None if waiting is None or draft.run_at is not None else waiting.taker(draft.queue, draft.type, tx.now)
+    may_start = waiting is not None and draft.run_at is None and draft.keep_steps_of is None
+    taker = waiting.taker(draft.queue, draft.type, tx.now) if may_start and waiting is not None else None
     row = draft_row(draft, tx.now)
     if waiting is None or taker is None:
         tx.run(QUERIES["insert_task"], row)
@@ -94,6 +97,8 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
         tx.connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
     if draft.extra is not None and draft.extra.schedule_id is not None:
         tx.execute(QUERIES["insert_task_schedule"], (draft.extra.schedule_id.bytes, seq))
+    if draft.keep_steps_of is not None:
+        copy_steps(tx, seq, draft.keep_steps_of)
     if draft.secrets is not None:
         tx.execute(QUERIES["insert_secrets"], (draft.task_id.bytes, draft.secrets))
     if draft.webhook is not None:
