@@ -8,9 +8,9 @@ taken in this order, so that no two transactions deadlock:
 3. rows of steps, all of them in order of (task_seq, number);
 4. rows of parents to wake and of held children to start: only those that nobody else has locked.
 
-So nobody who has locked a step waits for a task. What others have locked is left to a transaction of its own, which takes
-one parent's row first (`Settler`); if the process ends before, the sweeps find it. A row of `child` belongs to whoever has
-locked the child's task.
+So nobody who has locked a step waits for a task. What others have locked is left to a transaction of its own, which
+takes one parent's row first (`Settler`); if the process ends before, the sweeps find it. A row of `child` belongs to
+whoever has locked the child's task.
 """
 
 from __future__ import annotations
@@ -71,8 +71,10 @@ class Families:
         self._ties = ties
 
     async def finish(self, tx: Transaction) -> None:
-        """Do what a transaction has gathered about families."""
-        work = tx.family
+        """Do what a transaction has gathered about families; it may gather more afterwards."""
+        work = tx.family_work
+        if work is None:
+            return
         await self._forget_children(tx, work.forgotten)
         counts = await self._settle_ends(tx, work)
         await self._lock_steps(tx, work, counts)
@@ -87,6 +89,7 @@ class Families:
         is_released = await self._release(tx, room)
         if is_woken or is_released:
             await self._jobs.promote(tx)
+        tx.family_work = None
 
     async def attend(self, tx: Transaction, parent: int) -> None:
         """Do for a parent what an earlier transaction could not do, for others had locked rows."""
@@ -160,7 +163,7 @@ class Families:
         return next_parents
 
     async def _cancel(self, tx: Transaction, rows: Sequence[Any]) -> None:
-        """Cancel the pending ones of these children, whose rows are locked, and ask the workers of the running ones to."""
+        """Cancel those of these children that are pending, and ask the workers of the running ones to."""
         running = [row for row in rows if row["status"] == "running"]
         if running:
             await tx.execute(self._queries["stop_children"], [row["seq"] for row in running])
@@ -182,7 +185,7 @@ class Families:
         )
 
     async def _forget_children(self, tx: Transaction, steps: Sequence[_StepId]) -> None:
-        """Cancel the open children of steps that are forgotten, and cut all of them loose: they are tasks of their own."""
+        """Cancel the open children of steps to forget, and cut all of them loose: they become tasks of their own."""
         rows = await tx.fetch(self._queries["children_to_forget"], *_columns(steps)) if steps else ()
         if rows:
             await self._cancel(tx, rows)

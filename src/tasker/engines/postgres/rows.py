@@ -79,7 +79,8 @@ def claim_of(row: Row) -> Claim:
     """Return the Claim of a running attempt, of a row of CLAIM_COLUMNS."""
     *columns, has_dependants, _, _ = row.values()
     columns[_POLICY] = decode_policy(columns[_POLICY])
-    return Claim(*columns, has_steps=has_dependants or columns[_ATTEMPT] > 1)
+    columns += (None, has_dependants or columns[_ATTEMPT] > 1)  # its secrets, and has_steps
+    return Claim(*columns)
 
 
 def attempt_of(row: Row) -> Attempt:

@@ -5,15 +5,10 @@ Locks are taken in this order: keys, dependencies, dependants.
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import structlog
-
-from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.failures import Failure, note_failures
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.parking import Parking
@@ -23,11 +18,9 @@ from tasker.engines.shared.journal import ended
 from tasker.engines.shared.refusals import joined, key_in_use, no_dependency, not_unique
 from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import decode_problem, encode
-from tasker.errors import Unavailable
 from tasker.model import Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed
 
-_log = structlog.get_logger(__name__)
 _TIES = 0x74696573
 """The class of the advisory locks of keys: "ties"."""
 
@@ -237,39 +230,6 @@ class TiedTasks:
         await self.settle_dependants(tx, await self.fail_pending(tx, errors))
         await self._parking.left(tx, rows)
         return len(rows)
-
-
-class Settler:
-    """Settles in the background the dependants that were too many for the transaction that ended their dependency."""
-
-    def __init__(self, connections: Connections, ties: TiedTasks) -> None:
-        self._connections = connections
-        self._ties = ties
-        self._waiting: set[UUID] = set()
-        self._task: asyncio.Task[None] | None = None
-        self._closed = False
-
-    def add(self, task_ids: set[UUID]) -> None:
-        """Settle the dependants of these ended tasks soon."""
-        self._waiting |= task_ids
-        if self._task is None and not self._closed:
-            self._task = asyncio.create_task(self._run())
-
-    async def close(self) -> None:
-        """Finish the transaction under way; sweeps of other processes find the rest."""
-        self._closed = True
-        if self._task is not None:
-            await asyncio.wait([self._task])
-
-    async def _run(self) -> None:
-        try:
-            while self._waiting and not self._closed:
-                some, self._waiting = list(self._waiting), set()
-                await self._connections.transact(functools.partial(self._ties.settle_rest, task_ids=some))
-        except Unavailable as error:  # the sweeps find the rest
-            _log.warning("store.dependants_not_settled", reason=error.detail)
-        finally:
-            self._task = None
 
 
 def _unique_name(owner: str, unique_key: str) -> str:

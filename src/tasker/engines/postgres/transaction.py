@@ -40,7 +40,7 @@ class Told(NamedTuple):
 
 
 class FamilyWork:
-    """What a transaction has to do about steps and families before it commits; see families.py. Tasks are given by seq."""
+    """What a transaction does about families before it commits (families.py). Tasks are given by seq."""
 
     def __init__(self) -> None:
         self.ended: dict[int, Status] = {}

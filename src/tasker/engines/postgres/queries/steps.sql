@@ -24,18 +24,14 @@ SELECT seq, owner, {head} FROM {schema}.task WHERE task_id = $1 AND attempt = $2
 FOR NO KEY UPDATE OF task;
 
 -- name: step_by_key
-SELECT {step}, stored, in_flight, max_in_flight FROM {schema}.step WHERE task_seq = $1 AND key = $2;
+SELECT {step} FROM {schema}.step WHERE task_seq = $1 AND key = $2;
 
 -- name: steps_by_seq
 SELECT {step} FROM {schema}.step WHERE task_seq = $1 ORDER BY number;
 
 -- name: close_question
 UPDATE {schema}.step SET value = $3, finished_at = now(), answered_by = $4, asks = NULL
-WHERE task_seq = $1 AND key = $2 AND kind = 'input' AND finished_at IS NULL;
-
--- name: lock_asking
-SELECT seq, status, attempt, worker, awaited, waiter, coalesce(expires_at <= now(), false) AS is_over, now() AS now, {head}
-FROM {schema}.task WHERE task_id = $1 FOR UPDATE OF task;
+WHERE task_seq = $1 AND key = $2 AND kind = 'input' AND finished_at IS NULL RETURNING is_awaited;
 
 -- name: set_sequence
 -- The number of the last event before the next attempt.
@@ -60,10 +56,10 @@ JOIN {schema}.task AS old ON old.task_id = given.other AND (old.expires_at IS NU
 JOIN {schema}.step ON step.task_seq = old.seq
 WHERE kind <> 'children' AND (kind <> 'input' OR step.finished_at IS NOT NULL)
   AND (secret_value IS NULL OR secret_value <> '')
-ON CONFLICT DO NOTHING;
+ON CONFLICT DO NOTHING RETURNING task_seq;
 
--- name: family_facts
--- What a task that is read by itself shows besides its row. The running children are found from the running tasks.
+-- name: child_counts
+-- The running children are found from the running tasks.
 SELECT sum(stored) AS stored, sum(completed) AS completed, sum(failed) AS failed, sum(cancelled) AS cancelled,
        (SELECT count(*) FROM {schema}.task JOIN {schema}.child USING (seq)
         WHERE task.status = 'running' AND child.parent = $1) AS running
