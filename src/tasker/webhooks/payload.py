@@ -10,8 +10,10 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from tasker.model import Event, Task
+from tasker.model.events import GROUP_ENDED
+from tasker.model.groups import GroupEnd
 from tasker.model.webhooks import WebhookFormat
-from tasker.webhooks.chat import make_slack, make_text
+from tasker.webhooks.chat import make_group_slack, make_group_text, make_slack, make_text
 
 MAX_PAYLOAD = 256 << 10
 """Limit of a body in bytes; parts that exceed it are left out."""
@@ -60,6 +62,26 @@ def make_message(format: WebhookFormat, event: Event, task: Task, render: Render
     assert_never(format)
 
 
+class GroupPayload(Struct, frozen=True, kw_only=True):
+    """The body of a message about the end of a group."""
+
+    type: str
+    timestamp: datetime
+    data: GroupEnd
+
+
+def make_group_message(format: WebhookFormat, end: GroupEnd) -> Message:
+    """Return what to send about the end of a group, in the webhook's format."""
+    match format:
+        case "standard":
+            return Message(_encode(GroupPayload(type=GROUP_ENDED, timestamp=end.ended_at, data=end)))
+        case "slack":
+            return Message(make_group_slack(end))
+        case "plain":
+            return Message(make_group_text(end).encode(), "text/plain; charset=utf-8")
+    assert_never(format)
+
+
 def make_body(event: Event, task: Task, render: Render) -> bytes:
     """Return the standard message about `event` of `task` as it is now, in at most MAX_PAYLOAD bytes."""
     body = _body(event, render(task), event.data)
@@ -72,7 +94,7 @@ def make_body(event: Event, task: Task, render: Render) -> bytes:
     return _body(event, _without(render(small), *_WIDE), Raw(b"{}"), truncated=True)
 
 
-_WIDE = ("params", "result", "metadata", "usage", "progress", "error", "tags")
+_WIDE = ("params", "result", "metadata", "usage", "progress", "error", "tags", "input")
 
 
 def _body(event: Event, task: bytes, data: Raw, *, truncated: bool = False) -> bytes:

@@ -7,9 +7,11 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from tasker.model import Attempt, Progress, Reason, Status, TaskProblem
+from tasker.model import AfterGroup, Attempt, Progress, Reason, Status, TaskProblem
+from tasker.model.tasks import ChildCounts
 from tasker.model.webhooks import WebhookRef
 from tasker.wire.shapes import Always, Moment, Sometimes, choices, like
+from tasker.wire.steps import Question, Step
 
 AsSent = Annotated[Any, Meta(description="As it was sent.")]
 Params = Annotated[
@@ -60,15 +62,26 @@ class Task(Struct, frozen=True, kw_only=True):
     unique_key: str | None = None
     concurrency_key: str | None = None
     depends_on: tuple[UUID, ...] = ()
+    depends_on_group: AfterGroup | None = None
+    group: str | None = None
     replay_of: UUID | None = None
     schedule_id: UUID | None = None
     scheduled_for: Moment | None = None
     webhook: Annotated[dict[str, Any], like("WebhookRef")] | None = None
     traceparent: str | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
+    children: Annotated[ChildCounts, Meta(description="Its children by status.")] | None = None
+    input: Annotated[Question, Meta(description="What it asks and nobody has answered yet.")] | None = None
     params_preview: str | None = None
     result_preview: str | None = None
     links: Always[dict[str, str]] = {}
     attempts: Sometimes[tuple[Attempt, ...]] | None = None
+    steps: Sometimes[Annotated[tuple[Step, ...], Meta(description="The last thousand of its steps.")]] | None = None
+    child_tasks: (
+        Sometimes[Annotated[tuple[Task, ...], Meta(description="Its newest children; `links.children` has all.")]]
+        | None
+    ) = None
 
     @property
     def is_whole(self) -> bool:
@@ -117,6 +130,8 @@ class TaskReceipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unique_key: str | UnsetType | None = UNSET
     concurrency_key: str | UnsetType | None = UNSET
     depends_on: tuple[UUID, ...] | UnsetType = UNSET
+    depends_on_group: AfterGroup | UnsetType | None = UNSET
+    group: str | UnsetType | None = UNSET
     replay_of: UUID | UnsetType | None = UNSET
     schedule_id: UUID | UnsetType | None = UNSET
     webhook: WebhookRef | UnsetType | None = UNSET

@@ -159,6 +159,8 @@ class Connections:
         """Called with each transaction that is durable."""
         self.before_commit: Callable[[Transaction], Awaitable[None]] = _nothing_more
         """Called with each transaction that has `family_work`, once its own work is done."""
+        self.write_counts: Callable[[Transaction], Awaitable[None]] = _no_groups
+        """Writes what a transaction has gathered about groups, as the last thing before COMMIT."""
         self.route: Callable[[Mapping[str, int]], Told] = tell_everybody
         """Says who is told of a transaction's new tasks; see Transaction."""
         self.size = size
@@ -395,6 +397,8 @@ class Connections:
                 result = await work(tx)
                 if tx.family_work is not None:
                     await self.before_commit(tx)
+                if tx.groups:
+                    await self.write_counts(tx)
             except (RequestError, asyncpg.PostgresError):
                 await connection.execute("ROLLBACK")
                 raise
@@ -433,6 +437,10 @@ async def _within(connection: Connection, begin: str) -> AsyncIterator[None]:
 
 async def _nothing_more(_: Transaction) -> None:
     """Leave the transaction as it is."""
+
+
+async def _no_groups(_: Transaction) -> None:
+    """Write nothing: there is no engine yet."""
 
 
 async def _leave_as_it_is(_: Connection) -> None:

@@ -8,6 +8,7 @@ import asyncpg
 
 from tasker.engines.postgres.attempts import insert_events
 from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.groups import TaskGroups
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.lists import Lists
 from tasker.engines.postgres.parking import Parking
@@ -38,10 +39,12 @@ class TaskChanges(OnTasks):
         ties: TiedTasks,
         erasure: Erasure,
         steps: StoredSteps,
+        groups: TaskGroups,
         reads: Reads,
     ) -> None:
         super().__init__(queries, jobs, parking, ties, erasure)
         self._steps = steps
+        self._groups = groups
         self._reads = reads
 
     async def cancel(self, tx: Transaction, task_id: UUID) -> Task:
@@ -76,12 +79,14 @@ class TaskChanges(OnTasks):
             return await self.find(tx, task_id)
         if row["status"] not in ("failed", "cancelled"):
             raise cannot("retry", row["status"])
-        depends_on = read_extra(row["extra"])["depends_on"] if row["extra"] else ()
+        extra = read_extra(row["extra"]) if row["extra"] else _NO_TIES
+        depends_on, after = extra["depends_on"], extra["depends_on_group"]
         waits_for, failed = await self._ties.check_retry(
             tx, row["owner"], row["type"], row["unique_key"], depends_on, may_miss=row["saw_all"]
         )
         if failed is not None:
             raise dependency_not_completed(failed)
+        waits_for_group = after is not None and await self._groups.check_retry(tx, row["owner"], after)
         if forget is not None:
             await self._steps.forget(tx, row["seq"], forget)
         await tx.execute(self._queries["keep_latest_attempt"], row["seq"])
@@ -94,7 +99,10 @@ class TaskChanges(OnTasks):
         if row["has_dependants"]:
             tx.family.reopened[row["seq"]] = Status(row["status"])
             tx.family.retried.add(row["seq"])
-        if waits_for:
+            await self._groups.move(tx, {task_id: Status.PENDING})
+        if waits_for_group:
+            await self._groups.wait_for(tx, row["seq"], row["owner"], after)
+        if waits_for or waits_for_group:
             await self._ties.wait_for(tx, row["seq"], waits_for)
         await self._jobs.promote(tx)
         tx.changes.append(Change(task_id, Status.PENDING))
@@ -129,6 +137,9 @@ class TaskChanges(OnTasks):
         task = await self._reads.find(tx, task_id)
         assert task is not None
         return task
+
+
+_NO_TIES: dict[str, Any] = {"depends_on": (), "depends_on_group": None}
 
 
 class PostgresControl:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from tasker.engines.postgres.attachments import insert_secrets
 from tasker.engines.postgres.control import TaskChanges
+from tasker.engines.postgres.groups import Member, TaskGroups
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.partitions import QueuedTask, level_for
 from tasker.engines.postgres.stored_steps import StoredSteps
@@ -26,12 +27,15 @@ from tasker.model import Change, Draft, Idempotency, Receipt, Status
 class Submits:
     """Stores drafts, on the tables of one schema."""
 
-    def __init__(self, texts: Texts, jobs: Jobs, ties: TiedTasks, changes: TaskChanges, steps: StoredSteps) -> None:
+    def __init__(
+        self, texts: Texts, jobs: Jobs, ties: TiedTasks, groups: TaskGroups, changes: TaskChanges, steps: StoredSteps
+    ) -> None:
         self._steps = steps
         self._texts = texts
         self._queries = texts.queries
         self._jobs = jobs
         self._ties = ties
+        self._groups = groups
         self._changes = changes
 
     async def store(self, tx: Transaction, drafts: Sequence[Draft]) -> list[Receipt]:
@@ -63,12 +67,14 @@ class Submits:
         if ties.replaces is not None:
             await self._changes.cancel_if_open(tx, ties.replaces)
             ties = await self._ties.find(tx, draft)  # this may have ended a dependency
-        for row in await self._insert(tx, [draft], waits=bool(ties.waits_for)):  # empty if an earlier try stored it
+        for row in await self._insert(tx, [draft], waits=ties.waits):  # empty if an earlier try stored it
             seq = row["seq"]
-            if ties.waits_for:
+            if ties.waits_for_group and draft.after_group is not None:
+                await self._groups.wait_for(tx, seq, draft.owner, draft.after_group)
+            if ties.waits:
                 await self._ties.wait_for(tx, seq, ties.waits_for)
             if ties.error is not None:
-                await self._ties.fail_pending(tx, {seq: ties.error})
+                await self._ties.settle_dependants(tx, await self._ties.fail_pending(tx, {seq: ties.error}))
         return Receipt(draft.task_id, "stored")
 
     async def _find_ties(self, tx: Transaction, draft: Draft) -> Ties:
@@ -114,6 +120,7 @@ class Submits:
             if draft.task_id in due
         ]
         await self._jobs.enqueue(tx, queued)
+        await self._join_groups(tx, drafts, {row["task_id"]: row["seq"] for row in rows})
         tx.journal += [created(row["task_id"]) for row in rows]
         tx.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
         return rows
@@ -128,6 +135,12 @@ class Submits:
         if any(draft.keep_steps_of is not None for draft in drafts):
             copies = [(draft.task_id, draft.keep_steps_of) for draft in drafts if draft.task_id in stored]
             await self._steps.copy(tx, [(new, other) for new, other in copies if other is not None])
+
+    async def _join_groups(self, tx: Transaction, drafts: Sequence[Draft], stored: Mapping[UUID, int]) -> None:
+        """Add stored drafts, given with their seqs, to their groups."""
+        named = [(draft, draft.group) for draft in drafts if draft.extra is not None and draft.task_id in stored]
+        members = [Member(stored[draft.task_id], draft.owner, name) for draft, name in named if name is not None]
+        await self._groups.join(tx, members)
 
     def _rows(self, tx: Transaction) -> PostgresRows:
         return PostgresRows(self._texts, tx.connection, tx)
@@ -183,9 +196,9 @@ def _rare_options(draft: Draft, sender: str, *, is_child: bool, held: Collection
         "weight": None if draft.weight == 1 else draft.weight,
         "cache_key": draft.cache_key,
         "extra": None if draft.extra is None else encode(draft.extra).decode(),
+        "has_dependants": is_child or draft.group is not None or None,
         "awaited": draft.is_awaited or draft.webhook is not None or None,
         "waiter": sender if draft.is_awaited and draft.webhook is None else None,
-        "has_dependants": is_child or None,
         "held": NEVER if draft.task_id in held else None,
     }
     given = {name: value for name, value in options.items() if value is not None}

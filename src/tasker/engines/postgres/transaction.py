@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from tasker.engines.postgres.notifications import for_channels, for_processes, for_workers, statements
+from tasker.engines.shared.groups import GroupChanges
 from tasker.engines.shared.journal import packed_rows
 from tasker.errors import RequestError
 from tasker.model import Change, Status
@@ -90,6 +91,7 @@ class Transaction:
         "connection",
         "family_work",
         "freed",
+        "groups",
         "is_commit_sent",
         "is_retry",
         "journal",
@@ -130,8 +132,10 @@ class Transaction:
         self.told = Told()
         self.freed: list[Freed] = []
         """Attempts that it has ended: other tasks may start in their place."""
+        self.groups = GroupChanges()
+        """What it changes about the counts of groups, written right before the end."""
         self.unsettled: set[UUID] = set()
-        """Tasks that have ended, with dependants that are left to another transaction."""
+        """Tasks and groups that have ended, with dependants that are left to another transaction."""
         self.left_to_settle = SETTLED_AT_ONCE
         self.family_work: FamilyWork | None = None
         self.unattended: set[int] = set()
@@ -170,12 +174,13 @@ class Transaction:
         await self.execute("SAVEPOINT inner_work")
         journal, changes, partitions = len(self.journal), len(self.changes), Counter(self.partitions)
         family_work = None if self.family_work is None else self.family_work.copy()
+        groups = self.groups.copy()
         try:
             yield
         except (RequestError, asyncpg.UniqueViolationError):  # others end the whole transaction
             await self.execute("ROLLBACK TO SAVEPOINT inner_work")
             del self.journal[journal:], self.changes[changes:]
-            self.partitions, self.family_work = partitions, family_work
+            self.partitions, self.family_work, self.groups = partitions, family_work, groups
             raise
 
     def tell_of(self, task_id: UUID, *, awaited: bool, waiter: str | None) -> None:

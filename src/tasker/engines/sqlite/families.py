@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
+from tasker.engines.sqlite import groups
 from tasker.engines.sqlite.pending import Ended, ask_to_stop, cancel_pending, release, wake
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
@@ -42,7 +43,8 @@ class _Place(NamedTuple):
 
 
 def note_end(tx: Transaction, one: Ended) -> None:
-    """Note the end of a task: it asks nobody any more; and if it is a child, its parent counts it."""
+    """Note the end of a task: it asks nobody any more; its group counts it; and if it is a child, its parent."""
+    groups.moved(tx, one.seq, one.status)
     tx.execute(QUERIES["asks_no_more"], (one.seq,))
     place = _find_place(tx, one.seq)
     if place is not None:
@@ -58,7 +60,7 @@ def settle_children(tx: Transaction, parent: Ended) -> list[Ended]:
     left = tx.partitions.left_to_settle
     rows: list[Row] = tx.execute(QUERIES["unsettled_children"], (parent.seq, left + 1)).fetchall()
     if len(rows) > left:
-        tx.partitions.unsettled[parent.task_id] = None
+        tx.partitions.settle_later(parent.task_id)
     cancelled: list[Ended] = []
     for seq, is_detached, column, status in rows[:left]:
         tx.partitions.left_to_settle -= 1
@@ -80,7 +82,7 @@ def _follow(tx: Transaction, seq: int, task_id: UUID) -> None:
         _keep_as_long(tx, seq, place)
     tx.execute(QUERIES["children_unsettled"], (seq,))
     if tx.connection.changes():
-        tx.partitions.unsettled[task_id] = None
+        tx.partitions.settle_later(task_id)
 
 
 def _cancel(tx: Transaction, seq: int, task_id: UUID, status: str) -> list[Ended]:
@@ -92,9 +94,10 @@ def _cancel(tx: Transaction, seq: int, task_id: UUID, status: str) -> list[Ended
 
 def reopen(tx: Transaction, seq: int, status: str) -> None:
     """Note that an ended task, which had this status, is pending again."""
+    groups.moved(tx, seq, Status.PENDING)
     place = _find_place(tx, seq)
     if place is not None:
-        tx.execute(QUERIES["child_runs_again"], {"status": status, "in_flight": 1, "id": place.step})
+        tx.execute(QUERIES["child_runs_again"], {"status": status, "id": place.step})
     tx.execute(QUERIES["parent_goes_on"], (seq,))
     tx.execute(QUERIES["children_unsettled"], (seq,))
     tx.execute(QUERIES["children_may_run_again"], (seq,))
@@ -135,14 +138,15 @@ def _keep_as_long(tx: Transaction, seq: int, place: _Place) -> None:
 
 
 def _count(tx: Transaction, one: Ended, place: _Place) -> None:
-    values = {"status": one.status.value, "was_in_flight": int(not place.is_held), "id": place.step}
+    was_in_flight = int(not place.is_held)
+    values = {"status": one.status.value, "was_in_flight": was_in_flight, "now": tx.now, "id": place.step}
     row: Row | None = tx.execute(QUERIES["count_child"], values).fetchone()
     if place.is_held:
         tx.execute(QUERIES["not_held"], (one.seq,))
     if row is None:  # its step was forgotten
         return
     is_awaited, have_ended, free = row
-    if free is not None and free > 0 and place.parent_status not in _UNSUCCESSFUL:
+    if free is not None and free > 0 and (place.is_detached or place.parent_status not in _UNSUCCESSFUL):
         _release_held(tx, place, free)
     if have_ended and place.is_parent_open:
         notice(tx, place.parent, place.parent_id, place.parent_status, is_awaited=bool(is_awaited))

@@ -43,7 +43,7 @@ UPDATE step SET is_awaited = 1 WHERE task_seq = :seq AND key IN (SELECT value FR
 
 -- name: any_there
 -- Whether any of these steps is there already: answered or closed, or all its children have ended; or is not stored.
-SELECT EXISTS (SELECT 1 FROM json_each(:keys) AS wanted LEFT JOIN step ON task_seq = :seq AND key = wanted.value
+SELECT EXISTS (SELECT 1 FROM json_each(:keys) AS wanted LEFT JOIN step ON task_seq = :seq AND step.key = wanted.value
                WHERE step.id IS NULL OR finished_at IS NOT NULL
                   OR (kind = 'children' AND completed + failed + cancelled >= total));
 
