@@ -34,6 +34,9 @@ EVENT_TYPES = (
     "cancelled",
 )
 """All types of events; receivers of webhooks get them as `task.completed` and so on."""
+GROUP_ENDED = "group.ended"
+"""The event of a group whose last open task has ended; stored with its prefix, as it is no task's."""
+WEBHOOK_EVENTS = (*EVENT_TYPES, GROUP_ENDED)
 
 
 class NewEvent(Struct, frozen=True, kw_only=True):

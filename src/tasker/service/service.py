@@ -15,10 +15,12 @@ from tasker.service.audit import Audit
 from tasker.service.batches import Batches
 from tasker.service.budgets import Budgets
 from tasker.service.bulk import Bulk
+from tasker.service.children import ChildLimits, ChildService
 from tasker.service.cursors import Cursors
 from tasker.service.failures import FailureService
 from tasker.service.feed import Feed
 from tasker.service.following import Following
+from tasker.service.groups import GroupService
 from tasker.service.hub import Hub
 from tasker.service.keys import Keys
 from tasker.service.queues import Load, Queues
@@ -42,8 +44,8 @@ class Service:
     health: see readiness.Health; None without a worker. daily_budget: in US dollars, of owners whose keys have none.
     max_pending: limit of pending tasks; None for any number. public_load: see queues.Load. max_queues: limit of an
     owner's queues with open tasks, and of queues with settings. max_schedules: limit of an owner's schedules.
-    min_interval: shortest time between two ticks of a schedule. url_rules: where the webhooks of submissions may lead.
-    max_answer: see StepService.
+    child_limits: of the children of one task. min_interval: shortest time between two ticks of a schedule. url_rules:
+    where the webhooks of submissions may lead. max_answer: see StepService.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Service:
         public_load: bool = False,
         max_queues: int = admission.DEFAULT_LIMIT,
         max_schedules: int = schedules.DEFAULT_LIMIT,
+        child_limits: ChildLimits | None = None,
         min_interval: timedelta = MIN_INTERVAL,
         history: History | None = None,
         url_rules: UrlRules | None = None,
@@ -84,6 +87,7 @@ class Service:
         self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed, load)
         self.readiness = ReadinessCheck(store_check, self.queues, registry, hub, health)
         reading = Reading(registry, clock, url_rules or UrlRules())
+        self.children = ChildService(engine.steps, reading, clock, open_queues, child_limits or ChildLimits())
         self.schedules = schedules.Schedules(
             engine,
             registry,
@@ -98,6 +102,7 @@ class Service:
         self.steps = StepService(engine, clock, self.tasks, reading.threads, max_answer)
         self.following = Following(engine, self.tasks, hub)
         self.bulk = Bulk(engine, clock, cursors, open_queues)
+        self.groups = GroupService(engine.groups, self.bulk, hub, cursors)
         self.submissions = Submissions(
             engine,
             clock,

@@ -1,200 +1,449 @@
-"""The public `Context`: with it, a running function reports on its attempt and learns whether to stop.
+"""The public `Context`: with it, an `async def` function reports, and does its work in steps.
 
-A function gets one by annotating a parameter with it. A Reporter passes the reports on.
+A function gets one by annotating a parameter with it. What its calls do is decided in `calls`; here they are awaited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from decimal import Decimal
-from math import isfinite, nan
-from numbers import Integral, Real
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
-import msgspec
+from tasker.errors import ChildFailed
+from tasker.model import RetryPolicy
+from tasker.tasktypes.carrying import carry_out_async, end_wait
+from tasker.tasktypes.children import Target
+from tasker.tasktypes.durable_context import DurableContext, calls_of
+from tasker.tasktypes.operations import Operation
+from tasker.tasktypes.ports import AsyncPort
+from tasker.tasktypes.reporting import Reporter
+from tasker.tasktypes.signature import ABSENT
+from tasker.tasktypes.steps import ChildOptions
 
-from tasker.model import LOG_LEVELS, LogLevel, Progress
-from tasker.model.usage import SUMMED
-from tasker.tasktypes.steps import StepEvent
-from tasker.validation.encoding import NotJson, as_json, encode_strict
-
-_LEVELS = frozenset(LOG_LEVELS)
-MAX_MESSAGE = 8 * 1024
-"""Characters of a message that are kept; the rest is cut off."""
-MAX_FIELDS = 16 * 1024
-"""Limit of the JSON bytes of one log record's fields or one report of usage."""
-_EXACT = 2**53
-"""Limit up to which a float, and so any reader of JSON, represents every integer."""
-
-
-class Reporter(Protocol):
-    """Takes the reports of an attempt. Its methods return at once and never raise."""
-
-    def progress(self, progress: Progress) -> None:
-        """Take the latest progress; it replaces the one before."""
-
-    def output(self, chunk: str) -> None:
-        """Take another piece of the text that the attempt streams."""
-
-    def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
-        """Take a record for the task's log."""
-
-    def usage(self, usage: Mapping[str, Any]) -> None:
-        """Take what the attempt used; it is merged into the task's usage, and newer values win."""
-
-    def step(self, event: StepEvent, data: Mapping[str, Any]) -> None:
-        """Take an event of a step (JSON values)."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-class Context:
-    """The running attempt: its identity, its reports, and whether it should stop.
+class Handle(Generic[R]):
+    """A child that was started by `spawn`. task_id: its own."""
 
-    Safe to use from any thread of the function. Reports are dropped once the attempt has ended.
+    __slots__ = ("_result", "task_id")
+
+    def __init__(self, task_id: UUID, result: Callable[[], Coroutine[Any, Any, R]]) -> None:
+        self.task_id = task_id
+        self._result = result
+
+    def result(self) -> Coroutine[Any, Any, R]:
+        """Wait for the child, and return its result. Raises ChildFailed."""
+        return self._result()
+
+
+class Context(DurableContext):
+    """The running attempt of an `async def` function: its reports, and its steps, which are awaited.
+
+    What is inside a step happens once and is remembered; what is between steps may run again. A call that has to wait
+    for long unwinds the function by an exception that `except Exception` does not catch; the task goes on later, from
+    the function's first line, and finds its steps stored.
     """
 
-    __slots__ = ("_is_cancelled", "_reporter", "attempt", "task_id")
+    __slots__ = ("_port", "_waiting")
 
-    def __init__(self, task_id: UUID, attempt: int, reporter: Reporter, is_cancelled: Callable[[], bool]) -> None:
-        self.task_id = task_id
-        self.attempt = attempt
-        self._reporter = reporter
-        self._is_cancelled = is_cancelled
-
-    @property
-    def cancelled(self) -> bool:
-        """True once a client has asked to cancel the task: return or raise soon, before the grace period ends."""
-        return self._is_cancelled()
-
-    def progress(
+    def __init__(
         self,
-        fraction: float | None = None,
-        *,
-        current: float | None = None,
-        total: float | None = None,
-        message: str | None = None,
+        task_id: UUID,
+        attempt: int,
+        reporter: Reporter,
+        is_cancelled: Callable[[], bool],
+        port: AsyncPort | None = None,
     ) -> None:
-        """Report the progress of the attempt: a fraction of 1, or `current` of `total`, and a message.
+        super().__init__(task_id, attempt, reporter, is_cancelled, port)
+        self._port = port
+        self._waiting: set[Any] = set()
 
-        A fraction outside 0..1 is moved to the nearer end; without one it is current / total. Raises ValueError for
-        numbers that are not finite.
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        returns: type[R],
+        key: str | None = None,
+        retry: int | RetryPolicy | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        returns: object,
+        key: str | None = None,
+        retry: int | RetryPolicy | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Any]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Awaitable[R]],
+        /,
+        *args: Any,
+        key: str,
+        retry: int | RetryPolicy | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., R],
+        /,
+        *args: Any,
+        key: str,
+        retry: int | RetryPolicy | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Awaitable[R]],
+        /,
+        *args: Any,
+        retry: int | RetryPolicy,
+        key: str | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., R],
+        /,
+        *args: Any,
+        retry: int | RetryPolicy,
+        key: str | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self, name: str, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    def step(  # type: ignore[misc]  # the options are none of P's
+        self,
+        name: str,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        key: str | None = None,
+        retry: int | RetryPolicy | None = None,
+        returns: Any = ABSENT,
+        **kwargs: Any,
+    ) -> Any:
+        """Run a function once, and return its result; if an earlier attempt has stored that, return it at once.
+
+        function: async or not, also a lambda or a method. A plain one runs in this thread as it is called, so
+        let one that blocks run in another: `context.step(name, asyncio.to_thread, function, ..., returns=...)`.
+        name: with the number of its uses the step's key; key: one of your own. retry: how many tries it has within this
+        attempt, or a RetryPolicy. returns: the type of the result, where no annotation says it.
+
+        The result is stored as JSON before the call returns, and read back as the annotated type. A function that
+        raises stores nothing. Raises what it raises, StepChanged, ResultError, and ValueError for an unsuitable key.
         """
-        fraction, current, total = _finite(fraction), _finite(current), _finite(total)
-        if fraction is None and current is not None and total is not None and total > 0:
-            fraction = current / total
-        if fraction is not None:
-            fraction = min(1.0, max(0.0, float(fraction)))
-        text = None if message is None else _text(message)
-        self._reporter.progress(Progress(fraction=fraction, current=current, total=total, message=text))
+        operation = calls_of(self).step(name, function, args, kwargs, key=key, retry=retry, returns=returns)
+        return self._run(operation)
 
-    def log(self, message: str, /, *, level: LogLevel = "info", **fields: Any) -> None:
-        """Add a record to the task's log, with fields of JSON values (other values are kept as text).
+    def sleep(
+        self,
+        name: str,
+        *,
+        seconds: float | None = None,
+        minutes: float | None = None,
+        hours: float | None = None,
+        days: float | None = None,
+        until: datetime | None = None,
+        key: str | None = None,
+    ) -> Coroutine[Any, Any, None]:
+        """Sleep for a time, or until one (with a time zone). A sleep of more than a moment gives the slot back."""
+        units = {"seconds": seconds, "minutes": minutes, "hours": hours, "days": days}
+        return self._run(calls_of(self).sleep(name, units, key=key, until=until))
 
-        Raises ValueError for an unknown level.
+    @overload
+    def ask(
+        self,
+        name: str,
+        type_: type[R],
+        /,
+        *,
+        message: str,
+        choices: Sequence[Any] | None = None,
+        timeout: timedelta | float | str | None = None,
+        default: Any = ABSENT,
+        key: str | None = None,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def ask(
+        self,
+        name: str,
+        type_: Any = Any,
+        /,
+        *,
+        message: str,
+        choices: Sequence[Any] | None = None,
+        timeout: timedelta | float | str | None = None,
+        default: Any = ABSENT,
+        key: str | None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+    def ask(
+        self,
+        name: str,
+        type_: Any = Any,
+        /,
+        *,
+        message: str,
+        choices: Sequence[Any] | None = None,
+        timeout: timedelta | float | str | None = None,
+        default: Any = ABSENT,
+        key: str | None = None,
+    ) -> Any:
+        """Ask a person, and return the answer as the given type: a class, or a JSON Schema (a dict).
+
+        choices: the values that it may have. timeout: seconds, a timedelta, or ISO 8601 text ("P3D"); after that
+        `default` is the answer, or InputTimeout is raised. A task that waits for an answer holds no slot.
         """
-        if not isinstance(level, str) or level not in _LEVELS:
-            raise ValueError(f"level must be one of {', '.join(LOG_LEVELS)}, got {level!r}")
-        self._reporter.log(str.__str__(level), _text(message), _json_object(fields))
+        operation = calls_of(self).ask(
+            name, type_, message=message, choices=choices, timeout=timeout, default=default, key=key
+        )
+        return self._run(operation)
 
-    def output(self, chunk: str) -> None:
-        """Stream a piece of text while the task runs; it is not part of the result.
+    @overload
+    def call(
+        self,
+        target: Callable[..., Awaitable[R]],
+        /,
+        *args: Any,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def call(
+        self,
+        target: Callable[..., R],
+        /,
+        *args: Any,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def call(
+        self,
+        target: str,
+        /,
+        *args: Any,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Any]: ...
+    def call(
+        self,
+        target: Target,
+        /,
+        *args: Any,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Start one child, wait for it and return its result. Raises ChildFailed.
 
-        Raises TypeError for anything but a str.
+        target: a task's function, or the name of its type; the arguments are its params, all by position or all by
+        name. name: of the step, by default the type's.
         """
-        if not isinstance(chunk, str):
-            raise TypeError(f"output takes text (str), got {type(chunk).__name__}")
-        text = _as_unicode(str.__str__(chunk))
-        if text:
-            self._reporter.output(text)
+        return self._run(calls_of(self).call(target, args, kwargs, name=name, key=key, options=options))
 
-    def usage(self, **values: Any) -> None:
-        """Report what was used (JSON values: tokens, a model's name...); shown as the task's `usage`.
+    @overload
+    def map(
+        self,
+        target: Callable[..., Awaitable[R]],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[False] = False,
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[R]]: ...
+    @overload
+    def map(
+        self,
+        target: Callable[..., Awaitable[R]],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[True],
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[R | ChildFailed]]: ...
+    @overload
+    def map(
+        self,
+        target: Callable[..., R],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[False] = False,
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[R]]: ...
+    @overload
+    def map(
+        self,
+        target: Callable[..., R],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[True],
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[R | ChildFailed]]: ...
+    @overload
+    def map(
+        self,
+        target: str,
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[False] = False,
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[Any]]: ...
+    @overload
+    def map(
+        self,
+        target: str,
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[True],
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[Any]]: ...
+    def map(
+        self,
+        target: Target,
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: bool = False,
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Any:
+        """Start a child for each item, wait for all and return their results in order. Raises the first ChildFailed.
 
-        `input_tokens`, `output_tokens`, `cached_tokens` and `cost` (US dollars) add up, and the cost counts towards
-        budgets. Each is a number from 0 to 2**53 (a Decimal too), or None if it is not known. Raises TypeError for
-        other types and ValueError for other numbers.
+        Each item is the one argument of its child, whatever it is; for more arguments, give more iterables of the same
+        length. max_in_flight: how many children may be pending or running at a time. return_errors: a ChildFailed is
+        the result of a child that failed. name: of the step, by default the type's.
         """
-        counted = {name: _amount(name, values[name]) for name in SUMMED if name in values}
-        others = {name: value for name, value in values.items() if name not in counted}
-        self._reporter.usage(_json_object(others) | counted)  # never dropped, even if the other fields are too large
+        operation = calls_of(self).map(
+            target,
+            items,
+            more,
+            name=name,
+            key=key,
+            options=options,
+            max_in_flight=max_in_flight,
+            return_errors=return_errors,
+        )
+        return self._run(operation)
 
+    @overload
+    def spawn(
+        self,
+        target: Callable[..., Awaitable[R]],
+        /,
+        *args: Any,
+        detached: bool = False,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Handle[R]]: ...
+    @overload
+    def spawn(
+        self,
+        target: Callable[..., R],
+        /,
+        *args: Any,
+        detached: bool = False,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Handle[R]]: ...
+    @overload
+    def spawn(
+        self,
+        target: str,
+        /,
+        *args: Any,
+        detached: bool = False,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Handle[Any]]: ...
+    def spawn(
+        self,
+        target: Target,
+        /,
+        *args: Any,
+        detached: bool = False,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Start one child, and return its handle. detached: it goes on if this task fails or is cancelled.
 
-def _finite(number: float | None) -> float | None:
-    """Return the number in a form that JSON and all its readers can represent."""
-    if number is None:
-        return None
-    try:
-        as_float = float(number)
-    except OverflowError:
-        raise ValueError("progress must be a number that a float can hold") from None
-    if not isfinite(as_float):
-        raise ValueError(f"progress must be a finite number, got {number}")
-    return int(number) if isinstance(number, int) and abs(number) < _EXACT else as_float
+        target, name: as in `call`.
+        """
+        calls = calls_of(self)
+        brood, start = calls.spawn(target, args, kwargs, name=name, key=key, options=options, detached=detached)
+        return self._spawn(start, lambda: self._run(calls.result(brood)))
 
+    async def _spawn(self, start: Operation[UUID], result: Callable[[], Coroutine[Any, Any, Any]]) -> Handle[Any]:
+        return Handle(await self._run(start), result)
 
-def _amount(name: str, value: Any) -> float | None:
-    """Return the value of a summed field. Raises TypeError, ValueError."""
-    if value is None:  # unknown
-        return None
-    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
-        raise TypeError(f"{name} must be a number, got {_text(repr(value))[:100]} ({type(value).__name__})")
-    number = int(value) if isinstance(value, Integral) else _as_float(value)
-    if not 0 <= number <= _EXACT:  # nor NaN
-        raise ValueError(f"{name} must be a number from 0 to {_EXACT:,}, got {_text(repr(value))[:100]}")
-    return number
+    async def _run(self, operation: Operation[R]) -> R:
+        assert self._port is not None
+        return await carry_out_async(operation, self._port, self._waiting)
 
-
-def _as_float(value: Real | Decimal) -> float:
-    try:
-        return float(value)
-    except (OverflowError, ValueError):  # too large a fraction; a signalling NaN
-        return nan
-
-
-def _text(message: object) -> str:
-    try:
-        # str.__str__, because a subclass of str may override it.
-        text = str.__str__(message if isinstance(message, str) else str(message))
-    except Exception:  # __str__ of a user's class may raise anything
-        return f"({type(message).__name__} that cannot be shown)"
-    return _as_unicode(text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "...")
-
-
-def _as_unicode(text: str) -> str:
-    """Escape lone surrogates, which UTF-8 cannot hold."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _json_object(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as JSON: others become text, and more than MAX_FIELDS bytes are replaced by a message."""
-    if not values:
-        return {}
-    encoded = _encode(values)
-    if len(encoded) > MAX_FIELDS:
-        return {"dropped": f"{len(encoded):,} bytes of fields, more than {MAX_FIELDS:,}"}
-    decoded: dict[str, Any] = msgspec.json.decode(encoded)
-    return decoded
-
-
-def _encode(values: Mapping[str, Any]) -> bytes:
-    try:
-        return encode_strict(values, _write)
-    except NotJson:  # odd keys, NaN, lone surrogates, a value that contains itself
-        return msgspec.json.encode({_text(key): _as_json_or_text(value) for key, value in values.items()})
-
-
-def _as_json_or_text(value: Any) -> Any:
-    try:
-        return msgspec.Raw(encode_strict(value, _write))
-    except NotJson:
-        return _text(value)
-
-
-def _within_json(value: Any) -> Any:
-    try:
-        return as_json(value)
-    except Exception:  # the value is of a user's class
-        return _text(value)
-
-
-_write = msgspec.json.Encoder(enc_hook=_within_json).encode
+    def _wake(self) -> None:
+        for future in tuple(self._waiting):
+            future.get_loop().call_soon_threadsafe(end_wait, future)

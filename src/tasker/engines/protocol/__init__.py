@@ -20,6 +20,7 @@ from tasker.engines.protocol.bulk import BulkStore
 from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.engine import ClaimRequest, Engine, Heartbeat, Listener
 from tasker.engines.protocol.failures import FailureStore
+from tasker.engines.protocol.groups import GroupStore
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
@@ -42,6 +43,7 @@ __all__ = [
     "Control",
     "Engine",
     "FailureStore",
+    "GroupStore",
     "Heartbeat",
     "JournalStore",
     "KeyStore",

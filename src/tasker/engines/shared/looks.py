@@ -342,6 +342,7 @@ _SEVERAL = (_Key("types", "type", "task", "task_type"), _Key("queues", "queue", 
 _NOTED = (
     _Key("schedule_id", "schedule_id", "task_schedule"),
     _Key("error", "failure", "task_failure"),
+    _Key("group", "name", "task_group_member", "task_group_seq"),
     _Key("parent", "parent", "child", found="(SELECT seq FROM {schema}.task WHERE task_id = {value})"),
 )
 _KEYED = (

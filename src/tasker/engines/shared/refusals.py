@@ -102,6 +102,17 @@ def no_dependency(depends_on: Sequence[UUID], missing: Sequence[int]) -> Invalid
     return Invalid("the task depends on tasks that do not exist", faults=faults)
 
 
+def no_group(name: str) -> Invalid:
+    """Invalid: the group that a task depends on does not exist."""
+    fault = Fault("/depends_on/group", f"there is no group {name!r}")
+    return Invalid("the task depends on a group that does not exist", faults=[fault])
+
+
+def group_not_completed(name: str) -> Conflict:
+    """Conflict: the task cannot run again, for tasks of this group have failed or were cancelled."""
+    return Conflict(f"tasks of the group {name!r}, on which it depends, have not completed: retry those first")
+
+
 def id_taken(task_id: UUID) -> Conflict:
     """Conflict: the chosen id belongs to a task that another request submitted."""
     return Conflict(f"task {task_id} exists already: another request has submitted it")

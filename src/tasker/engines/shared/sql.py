@@ -22,7 +22,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from tasker.engines.shared.rollup import SUMMED
-from tasker.engines.shared.tables import BULKS, DELIVERIES, SCHEDULES, STEPS, WEBHOOKS
+from tasker.engines.shared.tables import BULKS, DELIVERIES, GROUPS, SCHEDULES, STEPS, WEBHOOKS
 from tasker.model.usage import COUNTED
 
 _WORDS = {
@@ -30,6 +30,7 @@ _WORDS = {
     "webhook": WEBHOOKS.columns,
     "delivery": DELIVERIES.columns,
     "bulk": ", ".join(f"bulk.{name}" for name in BULKS.fields),
+    "group": GROUPS.columns,
     "step": ", ".join(f"step.{name}" for name in STEPS.fields),
     "counted": ", ".join(COUNTED),
     "counted_values": ", ".join(f":{name}" for name in COUNTED),

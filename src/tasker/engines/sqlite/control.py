@@ -16,7 +16,7 @@ from tasker.engines.shared.journal import logged
 from tasker.engines.shared.log import Head, reopened
 from tasker.engines.shared.looks import Bounds, Look
 from tasker.engines.shared.refusals import cannot, child_of_open, dependency_not_completed, key_in_use, not_settled
-from tasker.engines.sqlite import lists, reads, retention
+from tasker.engines.sqlite import groups, lists, reads, retention
 from tasker.engines.sqlite.families import is_of_open_parent, reopen
 from tasker.engines.sqlite.pending import Ended, ask_to_stop, cancel_pending
 from tasker.engines.sqlite.reader import Reader
@@ -27,7 +27,7 @@ from tasker.engines.sqlite.stored_steps import forget_steps
 from tasker.engines.sqlite.ties import end, find_open_dependencies, settle, wait_for
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import NotFound
-from tasker.model import Change, Draft, Status, Task, TaskFilter
+from tasker.model import AfterGroup, Change, Draft, Status, Task, TaskFilter
 from tasker.model.control import Chosen, Counted
 from tasker.model.steps import Forget
 
@@ -83,9 +83,10 @@ def retry(tx: Transaction, task_id: UUID, forget: Forget | None = None) -> Task:
         raise cannot("retry", status)
     known = find_task(tx, task_id)
     waits_for = _check_ties(tx, known)
+    after = None if known.depends_on_group is None else groups.check_retry(tx, known)
     if forget is not None:
         forget_steps(tx, seq, forget)
-    _run_again(tx, known, waits_for)
+    _run_again(tx, known, waits_for, after)
     return find_task(tx, task_id)
 
 
@@ -94,7 +95,8 @@ def run_again(tx: Transaction, task_id: UUID) -> None:
     _run_again(tx, find_task(tx, task_id), ())
 
 
-def _run_again(tx: Transaction, known: Task, waits_for: Sequence[UUID]) -> None:
+def _run_again(tx: Transaction, known: Task, waits_for: Sequence[UUID], after: AfterGroup | None = None) -> None:
+    """Make an ended task pending again. waits_for, after: the open tasks, or the open group, that it waits for."""
     task_id = known.task_id
     seq, status, worker, *columns, _ = _row(tx, task_id)
     if worker is not None:
@@ -107,7 +109,9 @@ def _run_again(tx: Transaction, known: Task, waits_for: Sequence[UUID]) -> None:
     tx.counts.reopened((known.owner or "", known.type, known.queue))
     tx.execute(QUERIES["forget_failures"], {"seqs": f"[{seq}]"})
     reopen(tx, seq, status)
-    if waits_for:
+    if after is not None:
+        groups.wait_for(tx, seq, known.owner or "", after)
+    if waits_for or after is not None:
         wait_for(tx, seq, waits_for)
     else:
         tx.partitions.joined(known.queue, known.type, tx.now, later=False)

@@ -23,6 +23,7 @@ from tasker.engines.shared.listeners import Listeners
 from tasker.engines.shared.looks import DEFAULT_BOUNDS, Bounds, Look, count_of, for_counts
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.failures import Failures
+from tasker.engines.shared.stores.groups import Groups
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
 from tasker.engines.shared.task_log import find_log
@@ -31,6 +32,7 @@ from tasker.engines.sqlite.clock_steps import ClockSteps
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.control import SqliteControl
 from tasker.engines.sqlite.faults import reading
+from tasker.engines.sqlite.group_ends import find_unsettled, settle_rest, write_counts
 from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.reader import READERS, Reader
 from tasker.engines.sqlite.result_files import DEFAULT_OVER, Results, is_reference, lost
@@ -52,7 +54,7 @@ from tasker.engines.sqlite.stores.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.stores.workers import SqliteWorkers
 from tasker.engines.sqlite.submit import insert
 from tasker.engines.sqlite.tables import SqliteDatabase
-from tasker.engines.sqlite.ties import fail_overdue, find_unsettled, settle_rest
+from tasker.engines.sqlite.ties import fail_overdue
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.engines.sqlite.waiters import Waiter, Waiters
 from tasker.errors import Unavailable
@@ -129,6 +131,7 @@ class SqliteEngine:
             presence=opened.presence,
             begin=lambda connection: Transaction(connection, self._micros(), self._partitions),
             before_work=self._clock_steps.before_work,
+            after_work=write_counts,
             before_commit=self._waiters.serve,
             after_commit=self._committed,
             after_rollback=self._rolled_back,
@@ -145,6 +148,7 @@ class SqliteEngine:
         self.stats: protocol.StatsStore = SqliteStats(clock, read, write, database)
         self.steps: protocol.StepStore = SqliteSteps(database, read, write, self._results)
         self.failures: protocol.FailureStore = Failures(database)
+        self.groups: protocol.GroupStore = Groups(database)
         self.archive: protocol.ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
         self.schedules: protocol.ScheduleStore = SqliteSchedules(database)
         self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
+from tasker.engines.sqlite import groups
 from tasker.engines.sqlite.pending import Ended, ask_to_stop, cancel_pending, release, wake
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
@@ -42,7 +43,8 @@ class _Place(NamedTuple):
 
 
 def note_end(tx: Transaction, one: Ended) -> None:
-    """Note the end of a task: it asks nobody any more; and if it is a child, its parent counts it."""
+    """Note the end of a task: it asks nobody any more; its group counts it; and if it is a child, its parent."""
+    groups.moved(tx, one.seq, one.status)
     tx.execute(QUERIES["asks_no_more"], (one.seq,))
     place = _find_place(tx, one.seq)
     if place is not None:
@@ -92,6 +94,7 @@ def _cancel(tx: Transaction, seq: int, task_id: UUID, status: str) -> list[Ended
 
 def reopen(tx: Transaction, seq: int, status: str) -> None:
     """Note that an ended task, which had this status, is pending again."""
+    groups.moved(tx, seq, Status.PENDING)
     place = _find_place(tx, seq)
     if place is not None:
         tx.execute(QUERIES["child_runs_again"], {"status": status, "in_flight": 1, "id": place.step})
@@ -142,7 +145,7 @@ def _count(tx: Transaction, one: Ended, place: _Place) -> None:
     if row is None:  # its step was forgotten
         return
     is_awaited, have_ended, free = row
-    if free is not None and free > 0 and place.parent_status not in _UNSUCCESSFUL:
+    if free is not None and free > 0 and (place.is_detached or place.parent_status not in _UNSUCCESSFUL):
         _release_held(tx, place, free)
     if have_ended and place.is_parent_open:
         notice(tx, place.parent, place.parent_id, place.parent_status, is_awaited=bool(is_awaited))

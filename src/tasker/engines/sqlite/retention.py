@@ -12,6 +12,7 @@ import apsw
 
 from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.shared.stores.failures import prune_failures
+from tasker.engines.sqlite import groups
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import is_reference
 from tasker.engines.sqlite.sql import QUERIES
@@ -52,6 +53,7 @@ References = list[bytes]
 def erase(tx: Transaction, chosen: Mapping[str, Any]) -> References:
     """Erase chosen tasks and all their rows in other tables, except idempotency keys. No other code erases tasks."""
     results: list[Any] = tx.execute(QUERIES["references"], chosen).fetchall()
+    groups.erased(tx, chosen)
     for name in _ERASE:
         tx.execute(QUERIES[name], chosen)
     return [result for (result,) in results if is_reference(result)]
@@ -144,13 +146,15 @@ def _chosen(tasks: Sequence[tuple[int, bytes]]) -> dict[str, Any]:
 
 
 def _give_space_back(connection: apsw.Connection, limit: int, until: float) -> int:
-    """Cut at most `limit` free pages off the end of the file; return how many."""
+    """Cut at most `limit` free pages off the end of the file, some even if the step is over; return how many."""
     pages, free = connection.pragma("page_count"), connection.pragma("freelist_count")
     given, surplus = 0, min(limit, free - max(_SPARE_PAGES, pages // _SPARE_SHARE))
-    while given < surplus and perf_counter() < until:
+    while given < surplus:
         some = min(surplus - given, _PAGES_AT_ONCE)
         connection.execute(f"PRAGMA incremental_vacuum({some})").fetchall()
         given += some
+        if perf_counter() > until:
+            break
     return given
 
 

@@ -103,11 +103,11 @@ def _reason(stored: Reason, due_at: int, now: int) -> Reason:
 
 def claim_of(row: Row) -> Claim:
     """Return the Claim of a running attempt, from a row of CLAIM_COLUMNS."""
-    *columns, has_steps = row
+    columns = [*row[:-1], None, bool(row[-1])]
     columns[0] = task_id_of(columns[0])
     columns[_POLICY] = decode_policy(columns[_POLICY])
     columns[_STARTED_AT] = from_micros(columns[_STARTED_AT])
-    return Claim(*columns, None, bool(has_steps))
+    return Claim(*columns)
 
 
 def first_claim(draft: Draft, worker: str, now: datetime) -> Claim:

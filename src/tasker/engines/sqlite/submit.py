@@ -11,6 +11,7 @@ from tasker.clock import to_micros
 from tasker.engines.shared.journal import created, started
 from tasker.engines.shared.refusals import id_taken
 from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
+from tasker.engines.sqlite import groups
 from tasker.engines.sqlite.claim import lease_end
 from tasker.engines.sqlite.control import cancel_open
 from tasker.engines.sqlite.pending import fail_pending
@@ -36,12 +37,19 @@ def insert(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> Rec
             return Receipt(task_id_of(task_id), "replayed" if same else "mismatched", reply if same else None)
     if draft.is_chosen:
         _check_free(tx, draft.task_id)
-    if draft.cache_key is not None or draft.unique_key is not None or draft.depends_on or draft.refusal is not None:
+    if _is_tied(draft):
         return _insert_tied(tx, draft)
     store(tx, draft, waiting)
     _keep_key(tx, draft, draft.task_id)
     tx.changes.append(Change(draft.task_id, Status.PENDING))
     return Receipt(draft.task_id, "stored")
+
+
+def _is_tied(draft: Draft) -> bool:
+    """Return whether other tasks may answer for a draft or keep it waiting, or it is refused."""
+    if draft.cache_key is not None or draft.unique_key is not None or draft.refusal is not None:
+        return True
+    return draft.extra is not None and (bool(draft.depends_on) or draft.after_group is not None)
 
 
 def _insert_tied(tx: Transaction, draft: Draft) -> Receipt:
@@ -56,10 +64,13 @@ def _insert_tied(tx: Transaction, draft: Draft) -> Receipt:
         ties = find_ties(tx, draft)  # the cancelled task may be one that the draft depends on
     seq = store(tx, draft, None)
     _keep_key(tx, draft, draft.task_id)
-    if ties.waits_for:
+    if ties.waits_for_group and draft.after_group is not None:
+        groups.wait_for(tx, seq, draft.owner, draft.after_group)
+    if ties.waits:
         wait_for(tx, seq, ties.waits_for)
     if ties.error is not None:
         fail_pending(tx, seq, ties.error)
+        groups.moved(tx, seq, Status.FAILED)
     tx.changes.append(Change(draft.task_id, Status.PENDING if ties.error is None else Status.FAILED))
     return Receipt(draft.task_id, "stored")
 
@@ -97,6 +108,8 @@ def store(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> int:
         tx.connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
     if draft.extra is not None and draft.extra.schedule_id is not None:
         tx.execute(QUERIES["insert_task_schedule"], (draft.extra.schedule_id.bytes, seq))
+    if draft.extra is not None and draft.extra.group is not None:
+        groups.joined(tx, seq, draft.owner, draft.extra.group)
     if draft.keep_steps_of is not None:
         copy_steps(tx, seq, draft.keep_steps_of)
     if draft.secrets is not None:

@@ -12,12 +12,13 @@ from tasker.clock import MICROSECOND, from_micros, to_micros
 from tasker.engines.shared.refusals import joined, no_dependency, not_unique
 from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import NEVER, decode_problem
+from tasker.engines.sqlite import groups
 from tasker.engines.sqlite.families import note_end, settle_children
 from tasker.engines.sqlite.pending import Ended, fail_pending, release
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction
-from tasker.model import Change, Draft, Receipt, Status, TaskProblem
+from tasker.model import AfterGroup, Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed
 
 _NEVER = to_micros(NEVER)
@@ -37,6 +38,8 @@ def find_ties(tx: Transaction, draft: Draft) -> Ties:
             return Ties(joined(draft, replaces))
         if replaces is not None and draft.on_conflict == "reject":
             return Ties(Receipt(replaces, "refused", refusal=not_unique(str(draft.unique_key), replaces)))
+    if draft.after_group is not None:
+        return groups.find_tie(tx, draft, draft.after_group, replaces)
     return _dependencies(tx, draft, replaces) if draft.depends_on else Ties(replaces=replaces)
 
 
@@ -68,7 +71,7 @@ def _end_of(tx: Transaction, task_id: UUID, owner: str) -> tuple[Status, TaskPro
 
 
 def wait_for(tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
-    """Keep a pending task from being claimed until these open tasks have completed."""
+    """Keep a pending task from being claimed until these open tasks have completed; none if a group is waited for."""
     for other in others:
         tx.execute(QUERIES["insert_dependency"], (seq, other.bytes))
         tx.execute(QUERIES["has_dependant"], (other.bytes,))
@@ -94,12 +97,18 @@ def find_open_dependencies(
     return waits, None
 
 
-def resume_waiting(tx: Transaction, task_id: UUID, depends_on: Sequence[UUID]) -> None:
-    """Settle an imported task that waits for others, some of which may have ended."""
+def resume_waiting(tx: Transaction, task_id: UUID, depends_on: Sequence[UUID], group: AfterGroup | None) -> None:
+    """Settle an imported task that waits for others, some of which may have ended.
+
+    One that waits for a group is settled when the store is opened: more tasks of the group may be imported.
+    """
     row: Row | None = tx.execute(QUERIES["waiting_task"], (task_id.bytes,)).fetchone()
     if row is None:
         return
     seq = row[0]
+    if group is not None:
+        groups.resume_waiting(tx, seq, row[1], group)
+        return
     waits, failed = find_open_dependencies(tx, depends_on)
     tx.execute(QUERIES["delete_dependencies"], (seq,))
     if failed is not None:
@@ -173,6 +182,15 @@ def find_unsettled(connection: apsw.Connection) -> list[UUID]:
     """Return the ended tasks whose end is not settled for all others."""
     names = ("unsettled", "unsettled_parents")
     return [task_id_of(row[0]) for name in names for row in connection.execute(QUERIES[name])]
+
+
+def fail_waiting(tx: Transaction, seq: int, error: TaskProblem) -> None:
+    """Fail a task that waits for others, and settle its end."""
+    row = fail_pending(tx, seq, error)
+    if row is not None:
+        tx.changes.append(Change(row[0], Status.FAILED))
+        if row[1]:
+            end(tx, Ended(seq, row[0], Status.FAILED, error))
 
 
 def fail_overdue(tx: Transaction, limit: int) -> int:

@@ -61,4 +61,4 @@ UPDATE task SET reason = 'dependencies', due_at = ?, has_waited = {waits} WHERE 
 RETURNING owner, type, queue, has_waited;
 
 -- name: waiting_task
-SELECT seq FROM task WHERE task_id = ? AND status = 'pending' AND reason = 'dependencies';
+SELECT seq, owner FROM task WHERE task_id = ? AND status = 'pending' AND reason = 'dependencies';
