@@ -107,6 +107,7 @@ async def test_a_page_shows_the_latest_steps_and_leads_to_all(web: Web) -> None:
 async def test_the_value_of_a_step_as_a_file(web: Web) -> None:
     story = await begin(web)
     await story.step("large", "x" * 5000)
+    await story.sleep("nap", 60)
     page = await web.get(f"/ui/task/{story.task_id}/steps")
     assert "1,002 more characters" in words(page)
     reply = await web.client.get(f"/ui/task/{story.task_id}/step/1")
