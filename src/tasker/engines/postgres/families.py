@@ -39,17 +39,19 @@ class _Counts:
 
     def __init__(self) -> None:
         self._by_step: dict[_StepId, list[int]] = defaultdict(lambda: [0] * (len(_COUNTED) + 1))
-        self.ending: set[_StepId] = set()
-        """Steps of which children have ended."""
+        self.leaving: set[_StepId] = set()
+        """Steps of which children have ended, or are held from now on: others may start."""
 
     def note_end(self, step: _StepId, status: Status, *, was_held: bool) -> None:
         self._by_step[step][_COUNTED.index(status)] += 1
         self._by_step[step][_IN_FLIGHT] -= not was_held
-        self.ending.add(step)
+        self.leaving.add(step)
 
-    def note_again(self, step: _StepId, was: Status) -> None:
+    def note_again(self, step: _StepId, was: Status, *, is_held: bool) -> None:
         self._by_step[step][_COUNTED.index(was)] -= 1
-        self._by_step[step][_IN_FLIGHT] += 1
+        self._by_step[step][_IN_FLIGHT] += not is_held
+        if is_held:
+            self.leaving.add(step)
 
     @property
     def steps(self) -> Collection[_StepId]:
@@ -76,6 +78,8 @@ class Families:
         if work is None:
             return
         await self._forget_children(tx, work.forgotten)
+        if work.reopened:
+            await self._keep_children(tx, list(work.reopened))
         counts = await self._settle_ends(tx, work)
         await self._lock_steps(tx, work, counts)
         room = await self._count(tx, work, counts)
@@ -103,7 +107,9 @@ class Families:
 
     async def _settle_ends(self, tx: Transaction, work: FamilyWork) -> _Counts:
         """Settle ends of parents for their children, and in turn for theirs; return how ends change the counts."""
-        counts, seen, parents = _Counts(), set[int](), work.unsettled
+        counts, seen, parents = _Counts(), set[int](), work.unsettled | work.deleted
+        if work.deleted:
+            await tx.execute(self._queries["unsettle_children"], list(work.deleted))
         while True:
             fresh = [seq for seq in (*work.ended, *work.reopened) if seq not in seen]
             if not fresh and not parents:
@@ -117,13 +123,15 @@ class Families:
 
     async def _note(self, tx: Transaction, work: FamilyWork, rows: Iterable[Any], counts: _Counts) -> None:
         """Count the children among tasks that have ended or run again."""
-        late, held = [], []
+        late, held, asking = [], [], []
         for row in rows:
             seq, step = row["seq"], (row["parent"], row["number"])
+            if row["asks"] and seq in work.ended:
+                asking.append(seq)
             if row["parent"] is None:
                 continue
             if seq in work.reopened:
-                counts.note_again(step, work.reopened[seq])
+                counts.note_again(step, work.reopened[seq], is_held=seq in work.held)
                 continue
             counts.note_end(step, work.ended[seq], was_held=row["is_held"])
             if row["is_held"]:
@@ -132,6 +140,8 @@ class Families:
                 late.append(seq)
         if held:
             await tx.execute(self._queries["not_held"], held)
+        if asking:
+            await tx.execute(self._queries["ask_no_more"], asking)
         if late:
             await tx.execute(self._queries["expire_children"], late)
 
@@ -191,6 +201,11 @@ class Families:
             await self._cancel(tx, rows)
             await tx.execute(self._queries["cut_loose"], [row["seq"] for row in rows])
 
+    async def _keep_children(self, tx: Transaction, parents: list[int]) -> None:
+        """Keep the children of parents that run again: their ends are to be settled once more."""
+        await tx.execute(self._queries["keep_children"], parents)
+        await tx.execute(self._queries["unsettle_children"], parents)
+
     # steps
 
     async def _lock_steps(self, tx: Transaction, work: FamilyWork, counts: _Counts) -> None:
@@ -213,7 +228,7 @@ class Families:
         room: dict[_StepId, int] = {}
         for row in rows:
             step = row["task_seq"], row["number"]
-            if step not in counts.ending:
+            if step not in counts.leaving:
                 continue
             if row["is_there"]:
                 work.note_present(row["task_seq"], is_awaited=row["is_awaited"])
@@ -234,6 +249,8 @@ class Families:
 
     async def _attend(self, tx: Transaction, work: FamilyWork, room: dict[_StepId, int]) -> None:
         """See what there is to do for parents that an earlier transaction has left."""
+        if work.recounted:
+            await tx.execute(self._queries["recount"], list(work.recounted))
         for row in await tx.fetch(self._queries["attend"], list(work.attended)) if work.attended else ():
             if row["is_there"]:
                 work.note_present(row["task_seq"], is_awaited=True)
