@@ -16,7 +16,7 @@ whoever has locked the child's task.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tasker.engines.postgres.jobs import Jobs
@@ -121,29 +121,24 @@ class Families:
                 parents |= {row["seq"] for row in rows if row["has_children"] and row["seq"] in work.ended}
             parents = await self._settle_children(tx, parents) if parents else set()
 
-    async def _note(self, tx: Transaction, work: FamilyWork, rows: Iterable[Any], counts: _Counts) -> None:
-        """Count the children among tasks that have ended or run again."""
-        late, held, asking = [], [], []
+    async def _note(self, tx: Transaction, work: FamilyWork, rows: Sequence[Any], counts: _Counts) -> None:
+        """Note what tasks that have ended or run again mean for their parents."""
         for row in rows:
             seq, step = row["seq"], (row["parent"], row["number"])
-            if row["asks"] and seq in work.ended:
-                asking.append(seq)
-            if row["parent"] is None:
-                continue
-            if seq in work.reopened:
+            if row["parent"] is not None and seq in work.reopened:
                 counts.note_again(step, work.reopened[seq], is_held=seq in work.held)
-                continue
-            counts.note_end(step, work.ended[seq], was_held=row["is_held"])
-            if row["is_held"]:
-                held.append(seq)
-            if row["has_ended_parent"]:
-                late.append(seq)
-        if held:
-            await tx.execute(self._queries["not_held"], held)
-        if asking:
-            await tx.execute(self._queries["ask_no_more"], asking)
-        if late:
-            await tx.execute(self._queries["expire_children"], late)
+            elif row["parent"] is not None:
+                counts.note_end(step, work.ended[seq], was_held=row["is_held"])
+        ended_ = [row for row in rows if row["seq"] not in work.reopened]
+        late = [row for row in ended_ if row["has_ended_parent"]]
+        for query, some in (
+            ("ask_no_more", [row for row in ended_ if row["asks"]]),
+            ("not_held", [row for row in ended_ if row["is_held"]]),
+            ("expire_children", [row for row in late if not row["has_expired_parent"]]),
+            ("cut_loose", [row for row in late if row["has_expired_parent"]]),
+        ):
+            if some:
+                await tx.execute(self._queries[query], [row["seq"] for row in some])
 
     async def _settle_children(self, tx: Transaction, parents: set[int]) -> set[int]:
         """Settle ends of parents for some of their children; return those of these that are parents in turn.
@@ -166,6 +161,11 @@ class Families:
         """Settle the ends of their parents for these children; return those of these that are parents in turn."""
         to_cancel = [row for row in rows if parents[row["parent"]]["cancels"] and not row["is_detached"]]
         await self._cancel(tx, to_cancel)
+        alone = [
+            row["seq"] for row in rows if parents[row["parent"]]["is_deleted"] and _is_open(row) and row["is_detached"]
+        ]
+        if alone:
+            await tx.execute(self._queries["cut_loose"], alone)
         settled = await tx.fetch(self._queries["settle_children"], [row["seq"] for row in rows])
         next_parents = {row["seq"] for row in settled if row["has_children"]}
         if next_parents:

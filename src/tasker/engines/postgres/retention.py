@@ -69,7 +69,7 @@ class Erasure:
         events = _count(await tx.execute(self._queries["delete_some_events"], seqs, 10 * limit))
         if events == 10 * limit:  # there may be more keys: the tasks are erased in another step
             return done + events
-        await tx.execute(self._queries["delete_some_steps"], seqs, 10 * limit, _STEP_SIZE)
+        await tx.execute(self._queries["delete_some_steps"], seqs, limit, _STEP_SIZE)
         if await tx.fetchval(self._queries["has_steps"], seqs):  # likewise
             return done + events + 1
         await tx.execute(self._queries["bury"], seqs, KEEP_TOMBSTONES_FOR, FOREVER)

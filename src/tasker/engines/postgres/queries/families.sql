@@ -3,6 +3,7 @@
 -- for which its end is not settled.
 SELECT task.seq, child.parent, child.number, child.is_held,
        parent.status NOT IN ('pending', 'running') AS has_ended_parent,
+       parent.expires_at <= now() AND parent.expires_at > {deleted} AS has_expired_parent,
        EXISTS (SELECT FROM {schema}.child AS own WHERE own.parent = task.seq AND NOT own.is_settled) AS has_children,
        EXISTS (SELECT FROM {schema}.step WHERE step.task_seq = task.seq AND step.asks IS NOT NULL) AS asks
 FROM unnest($1::bigint[]) AS task (seq) LEFT JOIN {schema}.child USING (seq)
@@ -103,7 +104,8 @@ WHERE child.parent = ANY($1::bigint[]) AND NOT child.is_settled
 ORDER BY child.parent, child.seq LIMIT $2 FOR NO KEY UPDATE OF task SKIP LOCKED;
 
 -- name: parents_that_ended
-SELECT seq, task_id, status IN ('failed', 'cancelled') OR {is_deleted} AS cancels FROM {schema}.task
+SELECT seq, task_id, status IN ('failed', 'cancelled') OR {is_deleted} AS cancels,
+       {is_deleted} AS is_deleted FROM {schema}.task
 WHERE seq = ANY($1::bigint[]) AND status NOT IN ('pending', 'running')
   AND EXISTS (SELECT FROM {schema}.child WHERE child.parent = task.seq AND NOT child.is_settled);
 
