@@ -161,9 +161,8 @@ class Families:
         """Settle the ends of their parents for these children; return those of these that are parents in turn."""
         to_cancel = [row for row in rows if parents[row["parent"]]["cancels"] and not row["is_detached"]]
         await self._cancel(tx, to_cancel)
-        alone = [
-            row["seq"] for row in rows if parents[row["parent"]]["is_deleted"] and _is_open(row) and row["is_detached"]
-        ]
+        of_deleted = [row for row in rows if parents[row["parent"]]["is_deleted"]]
+        alone = [row["seq"] for row in of_deleted if row["is_detached"] and not Status(row["status"]).is_terminal]
         if alone:
             await tx.execute(self._queries["cut_loose"], alone)
         settled = await tx.fetch(self._queries["settle_children"], [row["seq"] for row in rows])
