@@ -34,6 +34,7 @@ COMMANDS: dict[str, list[str]] = {
     "group ls": ["--json"],
     "group show": ["some"],
     "group cancel": ["--help"],
+    "input": ["{task}", "--json"],
     "usage": ["--json"],
     "queue ls": ["--json"],
     "queue pause": ["--help"],
