@@ -158,7 +158,7 @@ async def test_events_are_gathered() -> None:
 
     found: list[list[int]] = []
     async with asyncio.timeout(LIMIT):
-        async for events in gathered(source(), 0.05):
+        async for events in gathered(source(), lambda: 0.05):
             found.append([event.sequence for event in events])
             if len(found) == 2:
                 go_on.set()
@@ -175,7 +175,7 @@ async def test_a_gathering_is_bounded() -> None:
             yield [an_event(1, b" " * 16 * 1024)] * 25
 
     async with asyncio.timeout(LIMIT):
-        sizes = [sum(len(event.data) for event in events) async for events in gathered(source(), 0.05)]
+        sizes = [sum(len(event.data) for event in events) async for events in gathered(source(), lambda: 0.05)]
     assert max(sizes) <= 1024 * 1024
     assert sum(sizes) == 20 * 25 * 16 * 1024
 
@@ -191,7 +191,7 @@ async def test_a_gathering_that_is_left_ends_its_source() -> None:
         finally:
             ended.append(True)
 
-    async with aclosing(gathered(source(), 0)) as events:
+    async with aclosing(gathered(source(), lambda: 0)) as events:
         assert len(await anext(events)) == 1
     assert ended == [True]
 
