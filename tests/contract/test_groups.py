@@ -302,6 +302,7 @@ async def test_the_end_of_a_group_may_end_another(driver: Driver, engine: Engine
     await give(driver, in_group(driver, "first"))
     [second] = await give(driver, in_group(driver, "second", after=AfterGroup("first")))
     [third] = await give(driver, waits_for(driver, "second", when="ended"))
+    changes.heard.clear()
     await driver.finish(await driver.claim_one(), FOR_GOOD)
     await changes.until(Change(second, Status.FAILED), Change(third, Status.PENDING))
     assert await counts(engine, "second") == {"failed": 1}
