@@ -286,7 +286,7 @@ async def test_a_tree_has_levels(web: Web) -> None:
         ("step_failed", {"key": "a", "try": 2, "error": {"title": "It failed"}}, "step a failed, try 2: It failed"),
         ("step_failed", {}, "step  failed"),
         ("parked", {"reason": "sleeping", "until": "2026-01-02T03:04:05Z"},
-         "gave its slot back: it sleeps until 2026-01-02T03:04:05Z"),
+         "gave its slot back: it sleeps until 2026-01-02 03:04:05.000 UTC"),
         ("parked", {"reason": "waiting_for_children"}, "gave its slot back: it waits for its children"),
         ("parked", {"reason": "input_required", "until": "T"},
          "gave its slot back: it waits for a person, at most until T"),

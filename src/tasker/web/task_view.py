@@ -24,6 +24,8 @@ from tasker.web.step_view import MOST_STEPS, Running, names_of, parked_words, sp
 from tasker.web.step_view import Row as StepRow
 from tasker.web.step_view import rows_of as steps_of
 
+_MOST_DRAWN = 1000
+"""Latest steps that the chart shows."""
 _RETRYABLE = frozenset({Status.FAILED, Status.CANCELLED})
 _ICONS: Mapping[str, tuple[str, str]] = {
     "retrying": ("retry", "retrying"),
@@ -135,7 +137,9 @@ def view_of(caller: Caller, loaded: Sources, now: datetime) -> TaskView:
     tries = tries_of(task, attempts, loaded.ends, now, parked)[-MOST_SHOWN:]
     shown = [one for one in latest if any(one.attempt == other.number for other in tries)]
     task_id = str(task.task_id)
-    steps = steps_of(task, loaded.steps, loaded.running, now)
+    known = {step.key for step in loaded.steps}
+    running = [one for one in loaded.running if one.key not in known][:MOST_STEPS]
+    latest_steps = loaded.steps[-MOST_STEPS:]
     is_asking = not task.status.is_terminal
     return TaskView(
         now=now,
@@ -161,9 +165,9 @@ def view_of(caller: Caller, loaded: Sources, now: datetime) -> TaskView:
         usage=_usage(task),
         tags=task.tags,
         metadata=texts.json_line(task.metadata, 2000),
-        spans=spans_of(task, loaded.steps, loaded.running, now),
-        steps=steps[-MOST_STEPS:],
-        steps_left_out=max(len(steps) - MOST_STEPS, 0),
+        spans=spans_of(task, loaded.steps[-_MOST_DRAWN:], running, now),
+        steps=steps_of(task, latest_steps, running, now),
+        steps_left_out=len(loaded.steps) - len(latest_steps),
         step_names=names_of(loaded.steps),
         asks=asks_of(loaded.steps, now, loaded.sent) if is_asking else [],
         may_answer=caller.may("control"),
