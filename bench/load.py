@@ -174,7 +174,7 @@ class Client:
 
 
 def fetch(port: int, path: str, *, patience: float = 15) -> bytes:
-    """GET `path` once and return the body. Raises LoadError for another status than 200, or after `patience` seconds."""
+    """GET `path` once and return the body. Raises LoadError for another status than 200, or for no answer."""
     bodies: list[bytes] = []
 
     def on_reply(status: int, body: bytes, _took: float) -> None:
