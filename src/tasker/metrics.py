@@ -50,7 +50,11 @@ class Metrics:
             bounds=_SECONDS,
         )
         self._run = _Histograms(
-            registry, "tasker_attempt_run_seconds", "How long attempts ran.", "type", bounds=_SECONDS
+            registry,
+            "tasker_attempt_run_seconds",
+            "How long attempts ran, except for those that parked.",
+            "type",
+            bounds=_SECONDS,
         )
         self._requests = _Histograms(
             registry,
@@ -80,9 +84,10 @@ class Metrics:
             self._wait.observe(max(0.0, now.timestamp() - submitted_millis / 1e3), claim.type)
 
     def attempt_ended(self, claim: Claim, transition: Transition) -> None:
-        """Count the end of an attempt, and of its task if it is terminal."""
+        """Count the end of an attempt, and of its task if it is terminal. One that parked is no whole run."""
         self._attempts.inc(claim.type, transition.ending)
-        self._run.observe(max(0.0, (transition.at - transition.started_at).total_seconds()), claim.type)
+        if transition.ending != "parked":
+            self._run.observe(max(0.0, (transition.at - transition.started_at).total_seconds()), claim.type)
         if transition.status.is_terminal:
             self.task_ended(claim.type, claim.queue, transition.status)
 

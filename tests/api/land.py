@@ -19,6 +19,7 @@ from tasker.rules.lifecycle import problem as task_problem
 from tasker.testing import make_draft
 from tests.api.conftest import TYPES, Rig
 from tests.api.webhooks import tell_in_vain
+from tests.asking import done, park, question, start_children
 
 HOUR = 3600
 
@@ -107,6 +108,7 @@ class Land:
         await self.submit("in the way", unique_key=self.mark, delay=HOUR)
         await self.submit("running", queue=f"running-{self.owner}", unique_key="running job")
         await self.started("running")
+        await self._asking()
         misfit = make_draft(
             self.rig.clock.now(), type="picky", params=b'["%b"]' % self.mark.encode(), owner=self.owner,
             delay=timedelta(hours=1),
@@ -116,6 +118,14 @@ class Land:
         reply = await self.rig.client.put(f"/task/{own}", json=self.marked(delay=HOUR), headers=self.headers)
         assert reply.status_code == 201
         self.ids["put"] = own
+
+    async def _asking(self) -> None:
+        """Make a task with a step, children, and a question."""
+        await self.submit("asking", queue=f"asking-{self.owner}")
+        claim, now = await self.started("asking"), self.rig.clock.now()
+        await start_children(self.rig.engine, claim, now, 2, key=self.mark)
+        asked = question(now, message=self.mark, schema={"enum": ["yes", "no", self.mark]})
+        await park(self.rig.driver, claim, done(now, f"step {self.mark}", self.mark), asked)
 
     async def _schedules(self) -> None:
         for name in ("schedule_id", "misfit_schedule", "doomed_schedule", "weak_schedule"):

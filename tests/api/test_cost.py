@@ -98,6 +98,11 @@ SIZED: dict[str, dict[str, Sizer]] = {
     "submit_params": PARAMS,
     "submit_batch": BATCH,
     "replay_task": {"params": lambda size: as_json({"params": [1] * (size // 3)})},
+    "retry_task": {"names": lambda size: as_json({"forget": ["x"] * (size // 5)})},
+    "answer_task": {
+        "value": lambda size: as_json({"name": "approve", "value": [1] * (size // 3)}),
+        "unknown": lambda size: as_json({f"field {n}": 1 for n in range(size // 14)}),
+    },
     "act_on_tasks": {"statuses": lambda size: as_json({"action": "cancel", "filter": {"status": ["x"] * (size // 5)}})},
     "create_schedule": {
         "task": lambda size: as_json({"name": str(uuid4()), "interval": 60, "task": free_task(size)}),
@@ -116,7 +121,7 @@ SIZED: dict[str, dict[str, Sizer]] = {
     "list_tasks": {"status": lambda size: Request(query=b"status=" + b",".join([b"x"] * (size * HEAD_SIZE // SIZE)))},
     **dict.fromkeys(
         [
-            "get_task", "get_result", "read_log", "list_failures", "cancel_task", "retry_task", "delete_task",
+            "get_task", "get_result", "read_log", "list_failures", "cancel_task", "delete_task",
             "follow_task", "list_schedules", "get_schedule", "delete_schedule", "trigger_schedule", "list_types",
             "get_type", "list_workers",
             "list_webhooks", "get_webhook", "delete_webhook", "list_deliveries", "redeliver", "get_usage", "list_keys",

@@ -145,6 +145,7 @@ MAKE_NOTHING = {
     "stop_bulk": "a bulk action that is there",
     "undo_bulk": "a bulk action, which is erased after a while, as one that act_on_tasks makes",
     "cancel_task": "a task that is there",
+    "answer_task": "a question that is there",
     "change_webhook": "a webhook that is there",
     "rotate_secret": "a webhook that is there, and two secrets at the most",
     "redeliver": "a delivery that is there",

@@ -49,6 +49,8 @@ ON_A_TASK: list[tuple[str, str, Any]] = [
     ("GET", "/task/{}", None), ("HEAD", "/task/{}", None), ("GET", "/task/{}?include=attempts", None),
     ("GET", "/task/{}?wait=1", None), ("GET", "/task/{}/result", None), ("GET", "/task/{}/events", None),
     ("POST", "/task/{}/cancel", None), ("POST", "/task/{}/retry", None), ("DELETE", "/task/{}", None),
+    ("GET", "/task/{}?include=steps,children", None), ("POST", "/task/{}/retry", {"forget": ["charge"]}),
+    ("POST", "/task/{}/input", {"name": "approve", "value": "yes"}),
 ]  # fmt: skip
 
 

@@ -69,7 +69,7 @@ SCOPE_OF = {
         "GET /task/{task_id}/log",
     },
     "control": {
-        "POST /task/{task_id}/cancel", "POST /task/{task_id}/retry", "DELETE /task/{task_id}", "POST /bulk",
+        "POST /task/{task_id}/cancel", "POST /task/{task_id}/retry", "POST /task/{task_id}/input", "DELETE /task/{task_id}", "POST /bulk",
         "POST /bulk/{bulk_id}/stop", "POST /bulk/{bulk_id}/undo",
         "DELETE /schedule/{schedule_id}", "POST /webhook", "PATCH /webhook/{webhook_id}",
         "DELETE /webhook/{webhook_id}", "POST /webhook/{webhook_id}/rotate",

@@ -82,7 +82,8 @@ def _replays(land: Land, me: str) -> list[Ask]:
         Ask("POST", path), Ask("POST", path, {"params": ["mine"]}),
         Ask("POST", path, {"tags": ["mine"], "params": None}),
         Ask("POST", path, None, {"prefer": "wait=0"}), Ask("POST", path, None, {"prefer": "handling=validate"}),
-        Ask("POST", path, {"unique_key": "job"}),
+        Ask("POST", path, {"unique_key": "job"}), Ask("POST", path, {"keep_steps": True}),
+        Ask("POST", f"/task/{land.ids['asking']}/replay", {"keep_steps": True}),
         Ask("POST", path, {"unique_key": "job"}, {"idempotency-key": me + "r"}),
         Ask("POST", path, {"unique_key": "job"}, {"idempotency-key": me + "r"}),
         Ask("POST", path, {"params": ["the same"], "cache": HOUR}, SSE, ("read",)),
@@ -144,6 +145,16 @@ def _bulk(land: Land, me: str) -> list[Ask]:
     ]  # fmt: skip
 
 
+def _answers(land: Land, me: str) -> list[Ask]:
+    path = f"/task/{land.ids['asking']}/input"
+    return [
+        Ask("POST", path, {"name": "other", "value": 1}), Ask("POST", path, {"name": "approve", "value": "mine"}),
+        Ask("POST", path, {"name": "approve"}), Ask("POST", path, {"name": "approve", "value": "yes"}),
+        Ask("POST", path, {"name": "approve", "value": "yes"}), Ask("POST", path, {"name": "approve", "value": "no"}),
+        Ask("POST", f"/task/{land.ids['failed']}/input", {"name": "approve", "value": "yes"}),
+    ]  # fmt: skip
+
+
 def _of_task(method: str, path: str, *names: str) -> Callable[[Land, str], list[Ask]]:
     return lambda land, me: [Ask(method, path.format(land.ids[name])) for name in names]
 
@@ -156,20 +167,24 @@ def _gets(*paths: str) -> Callable[[Land, str], list[Ask]]:
     return _fixed(*(Ask("GET", path) for path in paths))
 
 
-ALL_TASKS = ("unique", "completed", "failed", "running", "barred", "misfit", "put", "cached")
+ALL_TASKS = ("unique", "completed", "failed", "running", "barred", "misfit", "put", "cached", "asking")
 WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "submit_task": _submissions("/task"),
-    "get_task": _of_task("GET", "/task/{}?include=attempts", *ALL_TASKS),
+    "get_task": _of_task("GET", "/task/{}?include=attempts,steps,children", *ALL_TASKS),
     "list_tasks": lambda land, me: [
         Ask("GET", f"/task{query}")
         for query in ("", f"?owner={land.owner}", "?limit=1", f"?tag={land.mark}", f"?q={land.mark}&count=true",
-                      f"?bulk={land.ids['bulk_id']}")
+                      f"?bulk={land.ids['bulk_id']}", f"?parent={land.ids['asking']}")
     ],
     "submit_params": _fixed(Ask("POST", "/type/echo/task", ["mine"]), Ask("POST", "/type/sum/task", ["no"])),
     "put_task": _puts,
     "get_result": _of_task("GET", "/task/{}/result", *ALL_TASKS),
     "cancel_task": _of_task("POST", "/task/{}/cancel", "cancelled", "running", "failed"),
-    "retry_task": _of_task("POST", "/task/{}/retry", "retried", "barred", "completed"),
+    "retry_task": lambda land, me: [
+        Ask("POST", f"/task/{land.ids['failed']}/retry", {"forget": ["other"]}),
+        *(Ask("POST", f"/task/{land.ids[name]}/retry") for name in ("retried", "barred", "completed")),
+    ],
+    "answer_task": _answers,
     "replay_task": _replays,
     "delete_task": _of_task("DELETE", "/task/{}", "unique", "deleted", "deleted"),
     "submit_batch": _batches,

@@ -27,7 +27,7 @@ def schemas(*bodies: Any) -> dict[str, Any]:
 
 
 def test_every_field_of_a_stored_task_is_sent() -> None:
-    assert set(Task.__struct_fields__) == {*StoredTask.__struct_fields__, "links", "attempts"}
+    assert set(Task.__struct_fields__) == {*StoredTask.__struct_fields__, "links", "attempts", "steps", "child_tasks"}
 
 
 def test_a_field_that_is_always_sent_is_required_and_has_no_default() -> None:
@@ -36,6 +36,8 @@ def test_a_field_that_is_always_sent_is_required_and_has_no_default() -> None:
     assert optional == {
         *(field.name for field in msgspec.structs.fields(StoredTask) if not field.required),
         "attempts",
+        "steps",
+        "child_tasks",
     }
     assert task["properties"]["created_at"] == {"type": "string", "format": "date-time"}
     assert task["properties"]["type"] == {"type": "string"}

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tasker.chores import plan
-from tasker.model.webhooks import EVENT_TYPES
+from tasker.model.events import EVENT_TYPES
 from tasker.rules.signing import new_secret, sign
 from tasker.webhooks import rules, slots
 

@@ -20,6 +20,7 @@ from tasker.executor.executor import Executor
 from tasker.model import Claim, Policy, Progress, new_task_id
 from tasker.rules.lifecycle import Outcome
 from tasker.tasktypes.registry import Registry, load
+from tasker.tasktypes.steps import Stepper
 from tasker.testing import START
 
 TASKS = str(Path(__file__).with_name("sample_tasks.py"))
@@ -36,6 +37,7 @@ class Recorder:
         self.logs: list[tuple[str, str, dict[str, Any]]] = []
         self.printed_lines: list[tuple[str, str]] = []
         self.used: dict[str, Any] = {}
+        self.step_events: list[tuple[str, dict[str, Any]]] = []
         self.peak: int | None = None
         self._news = asyncio.Event()
 
@@ -55,6 +57,10 @@ class Recorder:
     def usage(self, usage: Mapping[str, Any]) -> None:
         asyncio.get_running_loop()
         self.used.update(usage)
+
+    def step(self, event: str, data: Mapping[str, Any]) -> None:
+        asyncio.get_running_loop()
+        self.step_events.append((event, dict(data)))
 
     max_output: int | None = None
     is_cut_off = False
@@ -126,10 +132,16 @@ class Rig:
         self.executor = executor
 
     def start(
-        self, type_name: str, *params: Any, timeout: float | None = None, isolate: bool = False, attempt: int = 1
+        self,
+        type_name: str,
+        *params: Any,
+        timeout: float | None = None,
+        isolate: bool = False,
+        attempt: int = 1,
+        stepper: Stepper | None = None,
     ) -> Running:
         stop, recorder, claim = Stop(), Recorder(), make_claim(type_name, params, timeout, attempt)
-        run = self.executor.run(claim, recorder, stop, isolate=isolate)
+        run = self.executor.run(claim, recorder, stop, isolate=isolate, stepper=stepper)
         return Running(asyncio.create_task(run), stop, recorder, claim)
 
     async def run(self, type_name: str, *params: Any, timeout: float | None = None, isolate: bool = False) -> Outcome:

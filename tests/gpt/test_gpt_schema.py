@@ -22,12 +22,12 @@ from tests.gpt.fault_server import (
 from tests.gpt.recorder import Recorder
 
 from tasker.builtin.gpt import shape as gpt_shape
-from tasker.builtin.gpt.schema import check_schema
 from tasker.builtin.gpt.shape import make_shape
 from tasker.builtin.gpt.task import Gpt, make_gpt
 from tasker.config.settings import GptSettings
 from tasker.errors import Fail, Invalid
 from tasker.tasktypes.registry import Registry
+from tasker.validation.schemas import check_schema
 
 PERSON: dict[str, Any] = {
     "type": "object",

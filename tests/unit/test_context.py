@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from tasker.model import Progress
-from tasker.tasktypes.context import MAX_FIELDS, MAX_MESSAGE, Context
+from tasker.tasktypes.context import Context
+from tasker.tasktypes.reporting import MAX_FIELDS, MAX_MESSAGE
 
 
 class Said:

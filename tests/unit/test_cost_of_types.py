@@ -16,12 +16,12 @@ from tests.cost import grows, no_collector
 from tests.values import bind
 
 from tasker.builtin import builtin_registry
-from tasker.builtin.gpt import schema as gpt_schema
-from tasker.builtin.gpt.patterns import compile_pattern
-from tasker.builtin.gpt.schema import check_schema
 from tasker.builtin.gpt.shape import make_shape
 from tasker.config.settings import GptSettings
 from tasker.errors import Fail, Invalid
+from tasker.validation import schemas
+from tasker.validation.patterns import compile_pattern
+from tasker.validation.schemas import check_schema
 
 __all__ = ["no_collector"]
 
@@ -97,7 +97,7 @@ async def test_a_built_in_type_takes_time_by_the_size_of_its_params(name: str, w
 
     async def cost(size: int) -> float:
         params = TYPES[name][what](size)
-        gpt_schema._check.cache_clear()
+        schemas._check.cache_clear()
         compile_pattern.cache_clear()
         began = process_time()
         try:

@@ -49,6 +49,14 @@ def test_a_retry_is_no_end_and_no_second_wait() -> None:
     assert not [line for line in shown if line.startswith(("tasker_tasks_total{", "tasker_task_wait_seconds_count"))]
 
 
+def test_a_parked_attempt_is_told_apart_and_is_no_run() -> None:
+    metrics = Metrics()
+    metrics.attempt_ended(claim(), change(Status.PENDING, "parked"))
+    shown = lines(metrics)
+    assert 'tasker_attempts_total{ending="parked",type="sum"} 1.0' in shown
+    assert not [line for line in shown if line.startswith("tasker_attempt_run_seconds_count")]
+
+
 def test_lines_are_added_up_by_queue() -> None:
     shown = lines(
         Metrics(),

@@ -12,8 +12,9 @@ import pytest
 
 from tasker.errors import Unavailable
 from tasker.executor.loop_prints import MAX_LINE, MAX_LINES
-from tasker.model import Lease, Progress, Report
-from tasker.testing import ManualClock
+from tasker.model import Lease, NewEvent, Progress, Report
+from tasker.model.steps import NewStep
+from tasker.testing import START, ManualClock
 from tasker.worker.reports import FLUSH_AFTER, MANY, MAX_HELD, MAX_PRINTED, MAX_USAGE, Pace, ReportBuffer
 
 
@@ -262,3 +263,100 @@ async def test_who_waits_for_room_waits_on_while_the_store_is_away() -> None:
     await asyncio.wait_for(room.wait(), 20)
     assert not report.is_full
     assert "".join(msgspec.json.decode(event.data)["chunk"] for event in store.kept[0].events) == "a" * (MAX_HELD + 1)
+
+
+class _Gated:
+    """Keeps reports; each waits for a permit. is_current: what it answers. errors: raised first."""
+
+    def __init__(self, *errors: Exception, is_current: bool = True) -> None:
+        self.kept: list[Report] = []
+        self.permits = asyncio.Semaphore(100)
+        self.errors = list(errors)
+        self.is_current = is_current
+
+    async def record(self, _: Lease, report: Report) -> bool:
+        await self.permits.acquire()
+        if self.errors:
+            raise self.errors.pop(0)
+        self.kept.append(report)
+        return self.is_current
+
+
+def _step(key: str) -> NewStep:
+    return NewStep(key=key, name=key, kind="step", started_at=START, value=b"1")
+
+
+def _completed(key: str) -> NewEvent:
+    return NewEvent(type="step_completed", time=START, data=msgspec.json.encode({"key": key}))
+
+
+def _buffer(store: Any) -> ReportBuffer:
+    return ReportBuffer(store, Lease(uuid4(), 1), ManualClock())
+
+
+async def test_a_step_is_stored_at_once_after_what_was_reported_before() -> None:
+    store = _Gated()
+    report = _buffer(store)
+    report.output("before")
+    assert await report.store_step(_step("charge"), _completed("charge"))
+    [kept] = store.kept
+    assert [event.type for event in kept.events] == ["output", "step_completed"]
+    assert [step.key for step in kept.steps] == ["charge"]
+
+
+async def test_steps_of_the_same_moment_share_a_commit() -> None:
+    store = _Gated()
+    report = _buffer(store)
+    assert await asyncio.gather(*(report.store_step(_step(f"s{n}")) for n in range(5))) == [True] * 5
+    assert [[step.key for step in kept.steps] for kept in store.kept] == [[f"s{n}" for n in range(5)]]
+
+
+async def test_a_step_that_comes_during_a_store_follows_it() -> None:
+    store = _Gated()
+    store.permits = asyncio.Semaphore(0)
+    report = _buffer(store)
+    first = asyncio.ensure_future(report.store_step(_step("first")))
+    while report._storing is None:
+        await asyncio.sleep(0)
+    second = asyncio.ensure_future(report.store_step(_step("second")))
+    await asyncio.sleep(0)
+    assert not first.done()
+    assert not second.done()
+    store.permits.release()
+    store.permits.release()
+    assert await first
+    assert await second
+    assert [[step.key for step in kept.steps] for kept in store.kept] == [["first"], ["second"]]
+
+
+async def test_a_step_waits_for_a_store_that_is_away_and_is_stored_once() -> None:
+    store = _Gated(Unavailable("away"), Unavailable("away"))
+    report = _buffer(store)
+    assert await report.store_step(_step("charge"), _completed("charge"))
+    assert [(len(kept.steps), len(kept.events)) for kept in store.kept] == [(1, 1)]
+
+
+async def test_a_step_of_a_lost_attempt_is_not_stored() -> None:
+    report = _buffer(_Gated(is_current=False))
+    assert not await report.store_step(_step("charge"))
+    assert report.lost
+    assert not await report.store_step(_step("again"))
+
+
+async def test_a_bug_in_the_store_is_raised_to_the_step() -> None:
+    report = _buffer(_Gated(ValueError("a bug")))
+    with pytest.raises(ValueError, match="a bug"):
+        await report.store_step(_step("charge"))
+
+
+async def test_a_step_under_way_at_the_end_goes_with_the_last_report() -> None:
+    store = _Gated(Unavailable("away"))
+    report = _buffer(store)
+    under_way = asyncio.ensure_future(report.store_step(_step("charge")))
+    while not (store.errors == [] and report._storing is None and report._timer is not None):
+        await asyncio.sleep(0)
+    left = await report.finish()
+    assert left is not None
+    assert [step.key for step in left.steps] == ["charge"]
+    assert not await under_way
+    assert not await report.store_step(_step("late"))

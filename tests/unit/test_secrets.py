@@ -12,11 +12,13 @@ import httpx2
 import msgspec
 import pydantic
 import pytest
+from msgspec import structs
 
 import tasker
 from tasker import task
 from tasker.errors import Invalid, RegistrationError
 from tasker.model import ExceptionInfo, NewEvent, Progress, Report, TaskProblem
+from tasker.model.steps import NewStep
 from tasker.rules import secrets as hiding
 from tasker.rules.secrets import Erased, Hidden, Scrubber, find_masks, hide, is_secret, reveal
 from tasker.tasktypes.registry import Registry
@@ -258,3 +260,18 @@ def test_parts_that_are_nested_too_deeply_are_masked() -> None:
     [scrubbed] = Scrubber(b'["s3cret-token"]').report(Report(events=(event,))).events
     assert b"s3cret" not in scrubbed.data
     assert b'["***"]' in scrubbed.data
+
+
+def test_a_step_shows_no_secret_and_keeps_its_value() -> None:
+    value, question = b'{"paid":"with s3cr3t-card","n":1.50}', b'{"name":"ok","message":"s3cr3t-card?","schema":{}}'
+    step = NewStep(key="k", name="k", kind="step", started_at=START, value=value, question=question)
+    [shown] = scrubber_of("s3cr3t-card").report(Report(steps=(step,))).steps
+    assert msgspec.json.decode(shown.value or b"") == {"paid": "with ***", "n": 1.5}
+    assert shown.secret_value == value
+    assert b"s3cr3t" not in (shown.question or b"")
+
+
+def test_a_step_without_secrets_stays_as_it_is() -> None:
+    step = NewStep(key="k", name="k", kind="step", started_at=START, value=b'{"n": 1.50}')
+    assert scrubber_of("s3cr3t-card").step(step) == step
+    assert scrubber_of("s3cr3t-card").step(structs.replace(step, value=None)).secret_value is None

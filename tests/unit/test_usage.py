@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tasker.model.usage import NANOS, Spent, added, spent_of
+from tasker.engines.shared.usage import Tally
+from tasker.model import Status, Transition
+from tasker.model.usage import COUNTED, NANOS, Spent, added, spent_of
+from tasker.testing import START
 
 
 @pytest.mark.parametrize(
@@ -44,3 +48,16 @@ def test_usage_over_attempts(before: dict[str, Any], said: dict[str, Any], expec
 )
 def test_what_is_counted(usage: bytes, spent: Spent) -> None:
     assert spent_of(usage) == spent
+
+
+@pytest.mark.parametrize(("ending", "attempts"), [("failed", 1), ("snoozed", 1), ("parked", 0)])
+def test_a_parked_attempt_counts_together_with_the_one_that_goes_on(ending: Any, attempts: int) -> None:
+    change = Transition(
+        status=Status.PENDING, ending=ending, at=START + timedelta(seconds=2), type="sum", owner="", queue="default",
+        started_at=START, tries=0, crashes=0, interruptions=0,
+    )  # fmt: skip
+    tally: Tally[tuple[str]] = Tally()
+    tally.end(("sum",), change)
+    [(_, *figures)] = tally.take()
+    counted = dict(zip(COUNTED, figures, strict=True))
+    assert (counted["attempts"], counted["run_time"]) == (attempts, 2_000_000)

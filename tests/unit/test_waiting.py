@@ -11,6 +11,7 @@ from msgspec import Raw, structs
 from tasker.model import Status, Task
 from tasker.model.history import History
 from tasker.model.queues import MOST_BEFORE, Place, QueueSettings, QueueState, Rate
+from tasker.model.tasks import Asked, ChildCounts
 from tasker.rules.waiting import Situation, ask_again_in, describe, estimate
 from tasker.testing import START, make_draft
 
@@ -34,6 +35,7 @@ def state(*, running: int = 0, tokens: float = 10, **settings: Any) -> QueueStat
 
 
 LATER = START + 41 * SECOND
+ASKED = Asked(name="approve", message="Ship 17?", schema=Raw(b"{}"), asked_at=START)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,24 @@ LATER = START + 41 * SECOND
         (task("snoozed", next_attempt_at=LATER, attempt=1), {}, "snoozed", "snoozed, goes on in 41 s"),
         (task("dependencies"), {}, "dependencies", "tasks that it depends on"),
         (task("budget_exhausted"), {}, "budget_exhausted", "budget of the day used up"),
+        (task("sleeping", next_attempt_at=LATER), {}, "sleeping", "sleeps, goes on in 41 s"),
+        (task("sleeping", next_attempt_at=START), {}, "sleeping", "next in line"),
+        (task("waiting_for_children"), {}, "waiting_for_children", "its children"),
+        (
+            task("waiting_for_children", children=ChildCounts(pending=1, completed=7)), {},
+            "waiting_for_children", "1 of its children has not ended",
+        ),
+        (
+            task("waiting_for_children", children=ChildCounts(pending=1900, running=2), next_attempt_at=LATER), {},
+            "waiting_for_children", "1,902 of its children have not ended",
+        ),
+        (task("input_required"), {}, "input_required", "an answer"),
+        (task("input_required", input=ASKED), {}, "input_required", "an answer to `approve`"),
+        (
+            task("input_required", input=structs.replace(ASKED, expires_at=LATER), next_attempt_at=LATER), {},
+            "input_required", "an answer to `approve`, for 41 s more",
+        ),
+        (task("input_required", input=ASKED, next_attempt_at=START), {}, "input_required", "next in line"),
         (task("scheduled", run_at=LATER), {"state": state(paused=True)}, "scheduled", "starts in 41 s"),
         (task(), {"state": state(paused=True), "has_worker": False}, "paused", "queue paused"),
         (task(), {"has_worker": False}, "queued", "no worker has this type"),
@@ -79,6 +99,9 @@ def test_why_it_waits(given: Task, situation: dict[str, Any], reason: str, words
     [
         (task("scheduled", run_at=LATER), {}, 41),
         (task("dependencies"), {}, None),
+        (task("sleeping", next_attempt_at=LATER), {}, 41),
+        (task("waiting_for_children", next_attempt_at=LATER), {}, None),
+        (task("input_required", next_attempt_at=LATER), {}, None),
         (task(), {"place": Place(before=0)}, 0),
         (task(), {"place": Place(before=0), "has_worker": False}, None),
         (task(), {"place": Place(before=0), "state": state(paused=True)}, None),
@@ -104,6 +127,12 @@ RUNNING = {"status": Status.RUNNING, "reason": None}
         (task(estimated_start_at=LATER), 30, 71),
         (task("scheduled", run_at=LATER), 30, 41),
         (task("dependencies"), None, 1),
+        (task("sleeping", next_attempt_at=LATER), 30, 41),
+        (task("waiting_for_children"), 30, 1),
+        (task("waiting_for_children", next_attempt_at=LATER), 30, 1),
+        (task("input_required"), 30, 60),
+        (task("input_required", next_attempt_at=LATER), 30, 41),
+        (task("input_required", next_attempt_at=START + 900 * SECOND), 30, 60),
         (task(**RUNNING, started_at=START - 10 * SECOND), 30, 20),
         (task(**RUNNING, started_at=START - 100 * SECOND), 30, 10),
         (task(**RUNNING, started_at=START - 9000 * SECOND), 30, 60),

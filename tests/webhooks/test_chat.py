@@ -33,39 +33,6 @@ def slack(told: Event, task: Task = TASK) -> str:
     return str(body["text"])
 
 
-@pytest.mark.parametrize(
-    ("told", "task", "what", "said"),
-    [
-        (event("created", 0), TASK, "was created", None),
-        (event("started"), TASK, "has started", None),
-        (event("started", 3), TASK, "has started in attempt 3", None),
-        (event("progress", fraction=0.404, message="row 4"), TASK, "goes on", "40% row 4"),
-        (event("progress", fraction=0.5, message=None), TASK, "goes on", "50%"),
-        (event("progress", current=1, message="row 1"), TASK, "goes on", "row 1"),
-        (event("output", chunk="Once\nupon"), TASK, "writes", "Once upon"),
-        (event("log", level="warning", message="cut", fields={"a": 1}), TASK, "logs", "warning: cut"),
-        (event("retrying", error={"detail": "ValueError: no", "type": "x"}), TASK, "is tried again", "ValueError: no"),
-        (event("retrying", error=None), TASK, "is tried again", None),
-        (event("completed"), TASK, "completed", None),
-        (event("failed", 2), failed("ValueError: no"), "failed in attempt 2", "ValueError: no"),
-        (event("failed"), structs.replace(TASK, error=None), "failed", None),
-        (event("cancelled"), TASK, "was cancelled", None),
-        (structs.replace(EVENT, type="progress", data=Raw(b'{"fraction":"x"}')), TASK, "goes on", None),
-        (structs.replace(EVENT, type="log", data=Raw(b"[]")), TASK, "logs", None),
-    ],
-)
-def test_the_text_has_type_status_and_error(told: Event, task: Task, what: str, said: str | None) -> None:
-    assert make_text(told, task) == f"sum {what} (task {ID})" + (f"\n{said}" if said else "")
-    assert slack(told, task) == f"`sum` {what} (task {ID})" + (f"\n`{said}`" if said else "")
-
-
-def test_the_text_has_no_result_params_or_traceback() -> None:
-    task = structs.replace(failed("no"), params=Raw(b'["private"]'), result=Raw(b'"private"'))
-    for text in (make_text(event("failed"), task), slack(event("failed"), task)):
-        assert "private" not in text
-        assert "Traceback" not in text
-
-
 HOSTILE = [
     "<!channel> <!here|here> <!everyone>",
     "<@U012AB3CD> <#C012|x> <!subteam^S1>",
@@ -85,6 +52,72 @@ HOSTILE = [
     "a\r\nb\x00c\x1b[31md\x7f\u2028e\u0085f",
     "evil\u3002example evil\uff0eexample",
 ]
+
+
+@pytest.mark.parametrize(
+    ("told", "task", "what", "said"),
+    [
+        (event("created", 0), TASK, "was created", None),
+        (event("started"), TASK, "has started", None),
+        (event("started", 3), TASK, "has started in attempt 3", None),
+        (event("progress", fraction=0.404, message="row 4"), TASK, "goes on", "40% row 4"),
+        (event("progress", fraction=0.5, message=None), TASK, "goes on", "50%"),
+        (event("progress", current=1, message="row 1"), TASK, "goes on", "row 1"),
+        (event("output", chunk="Once\nupon"), TASK, "writes", "Once upon"),
+        (event("log", level="warning", message="cut", fields={"a": 1}), TASK, "logs", "warning: cut"),
+        (event("retrying", error={"detail": "ValueError: no", "type": "x"}), TASK, "is tried again", "ValueError: no"),
+        (event("retrying", error=None), TASK, "is tried again", None),
+        (event("step_started", name="charge"), TASK, "begins a step", "charge"),
+        (event("step_completed", name="charge", took=0.1), TASK, "has done a step", "charge"),
+        (event("step_failed", name="charge", error={"detail": "no"}), TASK, "failed in a step", "charge: no"),
+        (event("step_failed", name="charge"), TASK, "failed in a step", "charge"),
+        (event("input_given", name="approve", by="ann"), TASK, "has got an answer", "approve, from ann"),
+        (event("input_given", name="approve", by=""), TASK, "has got an answer", "approve"),
+        (event("parked", reason="waiting_for_children"), TASK, "waits", "waiting for children"),
+        (event("resumed", 2, steps=3), TASK, "goes on in attempt 2", None),
+        (event("completed"), TASK, "completed", None),
+        (event("failed", 2), failed("ValueError: no"), "failed in attempt 2", "ValueError: no"),
+        (event("failed"), structs.replace(TASK, error=None), "failed", None),
+        (event("cancelled"), TASK, "was cancelled", None),
+        (structs.replace(EVENT, type="progress", data=Raw(b'{"fraction":"x"}')), TASK, "goes on", None),
+        (structs.replace(EVENT, type="log", data=Raw(b"[]")), TASK, "logs", None),
+    ],
+)
+def test_the_text_has_type_status_and_error(told: Event, task: Task, what: str, said: str | None) -> None:
+    assert make_text(told, task) == f"sum {what} (task {ID})" + (f"\n{said}" if said else "")
+    assert slack(told, task) == f"`sum` {what} (task {ID})" + (f"\n`{said}`" if said else "")
+
+
+def test_a_question_is_sent_with_the_way_to_answer_it() -> None:
+    told = event("input_required", name="approve", message="Ship 17?")
+    assert make_text(told, TASK).splitlines() == [
+        f"sum asks for an answer (task {ID})",
+        "approve: Ship 17?",
+        f"Answer on its page, or with: tasker input {ID} approve VALUE",
+    ]
+    assert slack(told).splitlines()[1:] == [
+        "`approve: Ship 17?`",
+        f"Answer on its page, or with: `tasker input {ID} approve VALUE`",
+    ]
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_a_question_neither_mentions_nor_links(words: str) -> None:
+    told = event("input_required", name=words, message=words)
+    for text in (make_text(told, TASK), slack(told)):
+        assert text.count("\n") == 2
+        assert all(sign.isprintable() or sign in "\n\u200b" for sign in text)
+        assert not re.search(r"@\w|://|\w[.\u3002\uff0e\uff61]\w", text)
+    assert re.fullmatch(r"`sum` [^`]*\n`[^`<>]+`\n[^`]+`[^`<>]+`", slack(told))
+
+
+def test_the_text_has_no_result_params_or_traceback() -> None:
+    task = structs.replace(failed("no"), params=Raw(b'["private"]'), result=Raw(b'"private"'))
+    for text in (make_text(event("failed"), task), slack(event("failed"), task)):
+        assert "private" not in text
+        assert "Traceback" not in text
+
+
 
 
 @pytest.mark.parametrize("words", HOSTILE)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Annotated
 
-from tasker import Context, Fail, Retry, Snooze, task
+from tasker import Context, Fail, Retry, Snooze, secret, task
 from tasker.builtin.reverse import reverse
 from tasker.builtin.sum import sum as sum_
 from tasker.clock import SystemClock
@@ -17,6 +18,11 @@ from tasker.engines.sqlite import open_sqlite
 from tasker.executor.executor import Executor
 from tasker.metrics import Metrics
 from tasker.model import Task
+from tasker.model.history import History
+from tasker.rules.urls import UrlRules
+from tasker.service.admission import OpenQueues
+from tasker.service.children import ChildLimits, ChildService
+from tasker.service.reading import Reading
 from tasker.tasktypes.registry import Registry
 from tasker.testing import make_draft
 from tasker.worker.attempts import AttemptRunner, BudgetCheck
@@ -52,7 +58,7 @@ class Rig:
         self._opening = open_sqlite(folder / "tasker.db", self.clock)
         self.stage = Stage()
         self.registry = Registry()
-        for function in (*_functions(self.stage), reverse, sum_):
+        for function in (*_functions(self.stage), *_with_steps(self.stage), reverse, sum_):
             self.registry.add(function)
         self.executor = Executor(
             self.registry,
@@ -68,6 +74,7 @@ class Rig:
         self._check_budget = check_budget
         self.settings = {"slots": 3, "processes": 1, "lease_for": timedelta(seconds=30)} | worker
         self._news = asyncio.Event()
+        self.metrics, self.history = Metrics(), History()
 
     async def open(self) -> None:
         self.engine = await self._opening.__aenter__()
@@ -77,9 +84,11 @@ class Rig:
             self.registry,
             self.executor,
             self.clock,
-            Metrics(),
+            self.metrics,
             random=Random(0),
+            history=self.history,
             check_budget=self._check_budget,
+            start_children=self._make_children().start,
         )
         self.worker = Worker(
             self.engine,
@@ -90,6 +99,12 @@ class Rig:
             **self.settings,  # type: ignore[arg-type]
         )
         await self.worker.start()
+
+    def _make_children(self) -> ChildService:
+        reading = Reading(self.registry, self.clock, UrlRules())
+        return ChildService(
+            self.engine.steps, reading, self.clock, OpenQueues(self.engine.queues, self.clock), ChildLimits(20, 1000)
+        )
 
     async def close(self) -> None:
         await self.worker.drain(NOW, asyncio.Event())
@@ -163,3 +178,29 @@ def _functions(stage: Stage) -> list[Callable[..., object]]:
         context.usage(seconds=1)
 
     return [add, hold, fail, again, later, chatty]
+
+
+def _with_steps(stage: Stage) -> list[Callable[..., object]]:
+    @task
+    async def nap(context: Context, seconds: float) -> str:
+        stage.runs.append(await context.step("one", lambda: f"one of {context.attempt}"))
+        stage.started.set()
+        await context.sleep("nap", seconds=seconds)
+        return "slept"
+
+    @task(retry=2)
+    async def second(context: Context) -> str:
+        """Fails once, after a step."""
+        done = await context.step("one", lambda: f"one of {context.attempt}")
+        if context.attempt == 1:
+            raise Retry(after=0)
+        return done
+
+    @task
+    async def pay(context: Context, card: Annotated[str, secret]) -> str:
+        await context.step("pay", lambda: {"card": card, "paid": True})
+        await context.sleep("a while", seconds=1.2)
+        done: dict[str, object] = await context.step("again", lambda: card)
+        return "has it" if done == card else "lost it"
+
+    return [nap, second, pay]

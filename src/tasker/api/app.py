@@ -44,6 +44,7 @@ from tasker.api.replies import (
 from tasker.api.routes import Routes
 from tasker.api.schedules import ScheduleOperations
 from tasker.api.stats import StatsOperations
+from tasker.api.steps import StepOperations
 from tasker.api.tasks import TaskOperations
 from tasker.api.usage import UsageOperations
 from tasker.api.webhooks import WebhookOperations
@@ -83,10 +84,11 @@ def make_gate(service: Service, settings: Settings, clock: Clock) -> Gate:
 def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: Settings) -> list[Operation]:
     """Return every operation, resource by resource; each resource declares its own at its handlers."""
     made = lru_cache(maxsize=1)(lambda _version: make_document(operations, service.registry))
-    events = EventOperations(service)
+    events, steps = EventOperations(service), StepOperations(service, clock)
     health = HealthOperations(service, clock, metrics)
     operations = [
-        *operations_of(TaskOperations(service, clock, events)),
+        *operations_of(TaskOperations(service, clock, events, steps)),
+        *operations_of(steps),
         *operations_of(BatchOperations(service, max_line=settings.max_body, max_size=settings.max_batch)),
         *operations_of(BulkOperations(service)),
         *operations_of(events),

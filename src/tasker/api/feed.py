@@ -13,13 +13,13 @@ from tasker.api.calls import Call, Parameter, choices_parameter, text_of, text_p
 from tasker.api.events import JSON_LINES, SSE, STREAMS, encode_event
 from tasker.api.operation import get, ok
 from tasker.api.replies import Stream, encode, sees_tracebacks
+from tasker.model.events import EVENT_TYPES
 from tasker.model.journal import JournalEntry
 from tasker.model.keys import Caller
 from tasker.service.cursors import Seal
 from tasker.service.feed import HEARTBEAT, OLDEST, Batch, Feed
 from tasker.wire.events import Event, Reset
 
-_TYPES = ("created", "started", "progress", "output", "log", "retrying", "completed", "failed", "cancelled")
 _MAX_CURSOR = 100
 _SOME = {"type": "string", "minLength": 1}
 
@@ -31,7 +31,7 @@ FEED_PARAMETERS = (
         _SOME,
         text_of(_MAX_CURSOR),
     ),
-    choices_parameter("event", "Only events of these types; repeated or separated by commas.", _TYPES),
+    choices_parameter("event", "Only events of these types; repeated or separated by commas.", EVENT_TYPES),
     Parameter(
         "task_id",
         "Only of these tasks; repeated or separated by commas.",

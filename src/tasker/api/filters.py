@@ -16,6 +16,7 @@ FILTER_PARAMETERS = (
     texts_parameter("type", "Only tasks of these types; repeated or separated by commas."),
     texts_parameter("queue", "Only tasks of these queues; repeated or separated by commas."),
     text_parameter("tag", "Only tasks with this tag."),
+    Parameter("parent", "Only children of this task.", _ID, uuid_of),
     Parameter("schedule_id", "Only tasks that this schedule submitted.", _ID, uuid_of),
     Parameter("created_after", "Only tasks submitted after this time.", _TIME, moment),
     Parameter("created_before", "Only tasks submitted before this time.", _TIME, moment),

@@ -33,15 +33,16 @@ def show_task(
     sent: Task | None = None,
     given: Collection[str] | None = None,
     attempts: list[Attempt] | None = None,
+    parts: bytes = b"",
     path: bytes | None = None,
 ) -> bytes:
     """Return a task as the caller may see it; every reply about a task is made here.
 
     sent: the task that the caller's own request would make. given: the fields of it that the request itself has set, if
-    the rest comes from another task or a schedule; None for all. attempts, path: as for `encode_task`.
+    the rest comes from another task or a schedule; None for all. attempts, parts, path: as for `encode_task`.
     """
     if caller.may("read"):
-        return encode_task(task, tracebacks=sees_tracebacks(caller), attempts=attempts, path=path)
+        return encode_task(task, tracebacks=sees_tracebacks(caller), attempts=attempts, parts=parts, path=path)
     return encode(_receipt(task, sent, given, path or path_of(task)))
 
 

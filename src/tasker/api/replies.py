@@ -14,6 +14,7 @@ import msgspec
 from tasker.api.buffers import PIECE, Buffers
 from tasker.model import Attempt, Status, Task
 from tasker.model.keys import NOBODY, Caller
+from tasker.rules import waiting
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -204,12 +205,18 @@ def empty_reply(status: int, *headers: Header) -> Reply:
 
 
 def encode_task(
-    task: Task, *, tracebacks: bool, attempts: list[Attempt] | None = None, path: bytes | None = None
+    task: Task,
+    *,
+    tracebacks: bool,
+    attempts: list[Attempt] | None = None,
+    parts: bytes = b"",
+    path: bytes | None = None,
 ) -> bytes:
     """Return a Task as JSON: the stored one and its links, with its attempts if given.
 
     For callers who may read it; `receipts.show_task` serves every caller. The links are added as text, which saves
-    copying the whole Task into another struct. path: its `path_of`, if known.
+    copying the whole Task into another struct. parts: further members, as JSON with a comma before each. path: its
+    `path_of`, if known.
     """
     if not tracebacks:
         task = _without_traceback(task)
@@ -217,7 +224,23 @@ def encode_task(
     if attempts is not None:
         shown = attempts if tracebacks else [_without_traceback(attempt) for attempt in attempts]
         more = b',"attempts":' + encode(shown)
-    return b'%b%b,"links":%b}' % (encode(task)[:-1], more, links_of(task, path or path_of(task)))
+    path = path or path_of(task)
+    links = links_of(task, path)
+    if task.children is not None or task.input is not None or task.parent_id is not None:
+        links = links[:-1] + _family_links(task, path)
+    return b'%b%b%b,"links":%b}' % (encode(task)[:-1], more, parts, links)
+
+
+def _family_links(task: Task, path: bytes) -> bytes:
+    """Return the links of a task to its family, and to where it gets its answer; without the first brace."""
+    links = b""
+    if task.parent_id is not None:
+        links += b',"parent":"/task/%b"' % encode(task.parent_id)[1:-1]
+    if task.children is not None:
+        links += b',"children":"/task?parent=%b"' % encode(task.task_id)[1:-1]
+    if task.input is not None:
+        links += b',"input":"%b/input"' % path
+    return links + b"}"
 
 
 def sees_tracebacks(caller: Caller) -> bool:
@@ -261,8 +284,8 @@ def etag_matches(if_none_match: bytes, etag: bytes) -> bool:
 
 def retry_after(task: Task, now: datetime) -> tuple[Header, ...]:
     """Return the Retry-After of an open task: whole seconds, at least one; nothing for one that has ended."""
-    due = task.next_attempt_at or task.run_at
-    return retry_in(task, due - now if due is not None and task.status is Status.PENDING else timedelta(seconds=1))
+    is_later = task.status is Status.PENDING and waiting.is_later(task, now)
+    return retry_in(task, waiting.ask_again_in(task, None, now) if is_later else timedelta(seconds=1))
 
 
 def retry_in(task: Task, wait: timedelta) -> tuple[Header, ...]:

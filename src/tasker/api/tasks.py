@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -55,10 +55,12 @@ from tasker.api.replies import (
     seconds_in,
     sees_tracebacks,
 )
+from tasker.api.steps import INCLUDE, StepOperations
 from tasker.clock import Clock
 from tasker.errors import Conflict, Forbidden, Invalid
 from tasker.model import Draft, Status, Task
 from tasker.model.keys import Caller
+from tasker.requests.steps import RetryTaskBody, read_forget
 from tasker.requests.submissions import ReplayBody
 from tasker.rules.waiting import SOON
 from tasker.service import Service, Submitted
@@ -72,12 +74,6 @@ _COUNT = Parameter(
     one_of("true", "false"),
 )
 LIST_PARAMETERS = (*FILTER_PARAMETERS, *page_parameters("tasks"), _COUNT)
-_INCLUDE = Parameter(
-    "include",
-    "`attempts`: also when, where and how each attempt ended.",
-    {"type": "string", "enum": ["attempts"]},
-    one_of("attempts"),
-)
 _HEADERS = ("Location", "Retry-After", "Preference-Applied", "Idempotency-Replayed")
 _ACCEPTED = Answer(
     "Accepted: it is on disk and will reach exactly one terminal status.",
@@ -128,17 +124,21 @@ SUBMIT_MEDIAS = (_JSON, *STREAMS)
 
 
 class TaskOperations:
-    """Submit, read, wait for and control tasks. events: streams the log of a task that is submitted."""
+    """Submit, read, wait for and control tasks.
+
+    events: streams the log of a task that is submitted. steps: shows steps and children with a task.
+    """
 
     tag = "tasks"
 
-    def __init__(self, service: Service, clock: Clock, events: EventOperations) -> None:
+    def __init__(self, service: Service, clock: Clock, events: EventOperations, steps: StepOperations) -> None:
         self._tasks = service.tasks
         self._submissions = service.submissions
         self._following = service.following
         self._waiting = service.waiting
         self._clock = clock
         self._events = events
+        self._steps = steps
         self._service = service
 
     @_submission("POST", "/task", "Submit a task", body="submission")
@@ -153,20 +153,20 @@ class TaskOperations:
             304: Answer("It is as the client knows it (If-None-Match).", headers=("ETag", "Retry-After")),
         },
         problems=("expired",),
-        parameters=(wait_parameter, _INCLUDE),
+        parameters=(wait_parameter, INCLUDE),
         request_headers=("Prefer", "If-None-Match"),
     )
     async def get_task(self, call: Call) -> Reply:
         task_id, query = call.task_id(), call.query()
         wait = preferred_wait(call, query)
         known = call.head.headers.get(b"if-none-match")
-        with_attempts = "include" in query
+        include = query.get("include", ())
         task = await self._tasks.get(call.caller, task_id)
-        body = await self._encode(call.caller, task, with_attempts)
+        body = await self._encode(call.caller, task, include)
         if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):
             del task, body  # do not hold them during the wait
-            task = await self._wait(call, task_id, wait, self._is_new(call.caller, known, with_attempts))
-            body = await self._encode(call.caller, task, with_attempts)
+            task = await self._wait(call, task_id, wait, self._is_new(call.caller, known, include))
+            body = await self._encode(call.caller, task, include)
         # `explain` adds what changes all the time; the ETag is of the stored task alone.
         etag = make_etag(body)
         task = await self._waiting.explain(call.caller, task)
@@ -175,7 +175,7 @@ class TaskOperations:
         if known is not None and etag_matches(known, etag):
             return empty_reply(304, *headers)
         if task.status is Status.PENDING:
-            body = await self._encode(call.caller, task, with_attempts)
+            body = await self._encode(call.caller, task, include)
         return Reply(200, body, JSON_HEADERS + headers)
 
     @get(
@@ -275,10 +275,14 @@ class TaskOperations:
         {202: _RETRIED},
         scope="control",
         problems=("expired", "conflict", "limit-reached"),
+        body=RetryTaskBody,
+        example={"forget": ["charge"]},
+        is_optional=True,
     )
     async def retry_task(self, call: Call) -> Reply:
         call.query()
-        return self._reply(call, 202, await self._tasks.retry(call.caller, call.task_id()))
+        task_id, forget = call.task_id(), read_forget(await call.body())
+        return self._reply(call, 202, await self._tasks.retry(call.caller, task_id, forget))
 
     @_submission(
         "POST",
@@ -413,21 +417,21 @@ class TaskOperations:
         body = show_task(call.caller, task, sent=sent, given=given, path=path)
         return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(call.caller, known)))
 
-    def _is_new(self, caller: Caller, known: bytes | None, with_attempts: bool) -> IsNew | None:
+    def _is_new(self, caller: Caller, known: bytes | None, include: Collection[str]) -> IsNew | None:
         """Return a test for versions that the client does not know yet; None if it knows none."""
         if known is None:
             return None
 
         async def is_new(task: Task) -> bool:
-            return not _is_known(known, await self._encode(caller, task, with_attempts), default=False)
+            return not _is_known(known, await self._encode(caller, task, include), default=False)
 
         return is_new
 
-    async def _encode(self, caller: Caller, task: Task, with_attempts: bool) -> bytes:
-        attempts = await self._tasks.attempts(caller, task.task_id) if with_attempts else None
+    async def _encode(self, caller: Caller, task: Task, include: Collection[str]) -> bytes:
+        attempts = await self._tasks.attempts(caller, task.task_id) if "attempts" in include else None
         if task.attempt and attempts == []:  # it may have been erased since it was read
             await self._tasks.get(caller, task.task_id)
-        return show_task(caller, task, attempts=attempts)
+        return show_task(caller, task, attempts=attempts, parts=await self._steps.parts(caller, task, include))
 
     async def _wait(self, call: Call, task_id: UUID, wait: Wait, is_new: IsNew | None = None) -> Task:
         """Return the task when it has ended, or earlier once `is_new` accepts it."""

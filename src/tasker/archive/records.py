@@ -9,11 +9,12 @@ from typing import get_args
 from tasker.archive import values as check
 from tasker.engines.shared.tables import Row, read_records
 from tasker.model.archive import StoredRecord
+from tasker.model.events import EVENT_TYPES
 from tasker.model.keys import SCOPES, Key
 from tasker.model.queues import QueueSettings, Rate
 from tasker.model.schedules import Schedule
 from tasker.model.usage import DayUsage
-from tasker.model.webhooks import EVENT_TYPES, Delivery, FailureName, Webhook
+from tasker.model.webhooks import Delivery, FailureName, Webhook
 from tasker.requests.queues import MAX_CONCURRENCY, MAX_PER, MAX_UNITS
 from tasker.requests.schedules import MAX_INTERVAL, MIN_INTERVAL, read_template
 from tasker.rules.signing import is_secret

@@ -11,7 +11,7 @@ import msgspec
 from tasker.archive import values as check
 from tasker.model import MAX_RETENTION, Ending, Extra, Policy, Progress, Reason, Status, Task, TaskProblem
 from tasker.model.archive import StoredAttempt, StoredEvent, StoredKey, StoredTask
-from tasker.model.webhooks import EVENT_TYPES
+from tasker.model.events import EVENT_TYPES
 from tasker.requests.submissions import MAX_DEPENDENCIES, MAX_METADATA, MAX_TAGS
 from tasker.requests.webhooks import PREFIX
 from tasker.rules.urls import UrlRules, read_url

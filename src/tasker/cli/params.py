@@ -86,6 +86,24 @@ def read_params(words: Sequence[str], ask: Callable[[], Accepts] = lambda: _ANYT
     return params
 
 
+def read_value(words: Sequence[str], schema: Mapping[str, Any]) -> Any:
+    """Return the one value that `words` stand for: a word, or the members of an object. Raises UsageError.
+
+    schema: the JSON Schema that it has to fit; {} if unknown.
+    """
+    taken = _kinds(schema, schema)
+    is_object = all(_NAMED.fullmatch(word) for word in words) and taken != {"string"}
+    if is_object:
+        properties = _resolve(schema, schema).get("properties", {})
+        accepts = Accepts({name: _kinds(member, schema) for name, member in properties.items()})
+        return read_params(words, lambda: accepts)
+    if len(words) > 1:
+        raise UsageError("expected one value, or the members of an object as key=text or key:=json")
+    text = _content(words[0]) if _is_source(words[0]) else words[0]
+    value = _guess(text)
+    return text if "string" in taken and not taken & _kinds_of(value) else value
+
+
 def read_seconds(text: str) -> int | None:
     """Return the seconds of a duration with a unit (90s, 5m, 12h, 30d, 8w), None for any other text."""
     found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
@@ -108,8 +126,8 @@ def _read_positional(words: Sequence[str], ask: Callable[[], Accepts]) -> list[A
 def _kinds(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str]:
     """Return the kinds of JSON that fit a schema; none if the schema is not simple."""
     match schema:
-        case {"$ref": str(ref)}:
-            return _kinds(whole.get("$defs", {}).get(ref.rpartition("/")[2], {}), whole)
+        case {"$ref": str()}:
+            return _kinds(_resolve(schema, whole), whole)
         case {"anyOf": list(several)} | {"oneOf": list(several)}:
             each = [_kinds(one, whole) for one in several]
             return frozenset().union(*each) if all(each) else frozenset()
@@ -120,6 +138,15 @@ def _kinds(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str
         case {"type": list(kinds)}:
             return frozenset(kinds)
     return frozenset()
+
+
+def _resolve(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema that a reference stands for, or the schema itself."""
+    ref = schema.get("$ref")
+    if not isinstance(ref, str):
+        return schema
+    found: Mapping[str, Any] = whole.get("$defs", {}).get(ref.rpartition("/")[2], {})
+    return found
 
 
 def _kinds_of(value: Any) -> frozenset[str]:

@@ -15,7 +15,7 @@ from tasker.cli.exits import Exit
 from tasker.cli.options import DEFAULT_OUTPUT, Output, Timeout, print_found
 
 if TYPE_CHECKING:
-    from tasker.client import Task
+    from tasker.client import Step, Task
     from tasker.model import Attempt
 
 _Flag = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -27,6 +27,7 @@ def ls(
     type: str | None = None,
     queue: str | None = None,
     tag: str | None = None,
+    parent: str | None = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
     quiet: Annotated[bool, Parameter(alias="-q", negative="", show_default=False)] = False,
     output: Output = DEFAULT_OUTPUT,
@@ -43,6 +44,8 @@ def ls(
         Only tasks of this queue.
     tag
         Only tasks with this tag.
+    parent
+        Only children of this task.
     limit
         How many tasks at most.
     quiet
@@ -51,7 +54,7 @@ def ls(
     from tasker.cli.terminal import show
 
     with output.connect() as client:
-        found = list(client.find_many(status=status, type=type, queue=queue, tag=tag, limit=limit))
+        found = list(client.find_many(status=status, type=type, queue=queue, tag=tag, parent=parent, limit=limit))
     if quiet and not output.json:
         for task in found:
             show(str(task.task_id))
@@ -68,6 +71,7 @@ def get(
     wait: _Flag = False,
     timeout: Timeout = None,
     attempts: _Flag = False,
+    steps: _Flag = False,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Show one task.
@@ -80,21 +84,29 @@ def get(
         Wait until it has ended and print its result, as `tasker run` does (exit code 1 if it failed).
     attempts
         Show when each attempt ran and how it ended.
+    steps
+        Show what it has done once and remembers, and what it waits for.
     """
-    from tasker.cli.params import UsageError
     from tasker.cli.service import follow, to_json
     from tasker.cli.terminal import show
 
-    try:
-        wanted = UUID(task_id)
-    except ValueError:
-        raise UsageError(f"TASK_ID: expected a UUID, got {task_id!r}; `tasker ls -q` lists them") from None
+    wanted = read_task_id(task_id)
     with output.connect() as client:
         if wait:
             return follow(client, wanted, timeout, as_json=output.json)
-        task = client.get(wanted, attempts=attempts)
+        task = client.get(wanted, attempts=attempts, steps=steps)
         show(to_json(task) if output.json else "\n".join(_lines(task)))
     return Exit.OK
+
+
+def read_task_id(task_id: str) -> UUID:
+    """Return the id of a task from a command line. Raises UsageError."""
+    from tasker.cli.params import UsageError
+
+    try:
+        return UUID(task_id)
+    except ValueError:
+        raise UsageError(f"TASK_ID: expected a UUID, got {task_id!r}; `tasker ls -q` lists them") from None
 
 
 def _row(task: Task, now: datetime) -> tuple[str, ...]:
@@ -129,19 +141,47 @@ def _lines(task: Task) -> Iterator[str]:
     yield f"attempts:  {task.attempt} ({task.tries_left} tries left)"
     times = {"submitted": task.created_at, "started": task.started_at, "finished": task.finished_at}
     times |= {"next try": task.next_attempt_at} if task.status == "pending" else {}
-    yield from (f"{name + ':':<10} {_local(time)}" for name, time in times.items() if time)
+    yield from (f"{name + ':':<10} {local(time)}" for name, time in times.items() if time)
     for name, value in {"usage": task.usage, "tags": task.tags, "metadata": task.metadata}.items():
         if value:
             yield f"{name + ':':<10} {to_text(value)}"
+    yield from _family_lines(task)
     yield from (f"attempt {one.attempt}: {_describe_attempt(one)}" for one in task.attempts or ())
+    yield from (f"step {one.number}: {_describe_step(one)}" for one in task.steps or ())
 
 
-def _local(time: datetime) -> str:
+def _family_lines(task: Task) -> Iterator[str]:
+    if task.parent_id is not None:
+        yield f"parent:    {task.parent_id}"
+    if task.children is not None:
+        counts = ((name, getattr(task.children, name)) for name in task.children.__struct_fields__)
+        yield "children:  " + ", ".join(f"{count:,} {name}" for name, count in counts if count)
+    if task.input is not None:
+        yield f"asks:      {task.input.name}: {task.input.message} (tasker input {task.task_id})"
+
+
+def local(time: datetime) -> str:
+    """Return a time as this machine's clock shows it."""
     return time.astimezone().isoformat(sep=" ", timespec="milliseconds")
 
 
+def _describe_step(step: Step) -> str:
+    from tasker.cli.service import to_text
+
+    begin = f"{step.key}, {step.kind} {step.state}, {local(step.started_at)}"
+    if step.finished_at is not None:
+        begin += f" to {local(step.finished_at)}"
+    elif step.until is not None:
+        begin += f" until {local(step.until)}"
+    if step.children is not None:
+        return f"{begin}: {step.children.total - step.children.open:,} of {step.children.total:,} have ended"
+    if step.value_preview is not None:
+        return f"{begin}: {step.value_preview}..."
+    return begin if step.kind == "sleep" or step.state == "waiting" else f"{begin}: {to_text(step.value)}"
+
+
 def _describe_attempt(attempt: Attempt) -> str:
-    end = f" to {_local(attempt.finished_at)}" if attempt.finished_at else ""
+    end = f" to {local(attempt.finished_at)}" if attempt.finished_at else ""
     why = f": {attempt.error.detail}" if attempt.error else ""
     memory = f", {attempt.peak_memory / 2**20:,.0f} MiB" if attempt.peak_memory else ""
-    return f"{attempt.ending or 'running'}, {_local(attempt.started_at)}{end}, {attempt.worker}{memory}{why}"
+    return f"{attempt.ending or 'running'}, {local(attempt.started_at)}{end}, {attempt.worker}{memory}{why}"

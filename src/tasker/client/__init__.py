@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Literal, Self
 from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
@@ -43,6 +43,7 @@ from tasker.wire.keys import Key, NewKey
 from tasker.wire.queues import Queue
 from tasker.wire.queues import Rate as QueueRate
 from tasker.wire.schedules import Schedule
+from tasker.wire.steps import Question, Step
 from tasker.wire.tasks import Task, TaskPage
 from tasker.wire.usage import Usage
 
@@ -57,12 +58,14 @@ __all__ = [
     "NewKey",
     "NotAllowed",
     "NotFound",
+    "Question",
     "Queue",
     "QueueRate",
     "Reset",
     "Schedule",
     "Schedules",
     "ServiceError",
+    "Step",
     "SubmitOptions",
     "Task",
     "TaskCancelled",
@@ -152,9 +155,15 @@ class Tasker:
         has_result = task.status.is_terminal and task.is_whole
         return self.result_of(task if has_result else self.wait(task.task_id))
 
-    def get(self, task_id: UUID | str, *, attempts: bool = False) -> Task:
-        """Return the task as it is now, with its attempts if asked for. Raises NotFound."""
-        return _task(self._read(task_id, query={"include": "attempts"} if attempts else None))
+    def get(self, task_id: UUID | str, *, attempts: bool = False, steps: bool = False, children: bool = False) -> Task:
+        """Return the task as it is now, with its attempts, steps and newest children if asked for. Raises NotFound."""
+        wanted = {"attempts": attempts, "steps": steps, "children": children}
+        include = ",".join(name for name, is_wanted in wanted.items() if is_wanted)
+        return _task(self._read(task_id, query={"include": include} if include else None))
+
+    def steps(self, task_id: UUID | str) -> Sequence[Step]:
+        """Return what the task has done once and remembers, or waits for, the oldest first. Raises NotFound."""
+        return self.get(task_id, steps=True).steps or ()
 
     def wait(self, task_id: UUID | str, timeout: timedelta | float | None = None) -> Task:
         """Return the task once it has ended. Raises WaitTimeout after `timeout` (None: never), NotFound.
@@ -219,6 +228,47 @@ class Tasker:
         """Cancel the task; a running one may still end otherwise. Raises NotFound, Conflict (it has ended)."""
         return self._connection.read("POST", f"/task/{task_id}/cancel", Task)
 
+    def input(self, task_id: UUID | str, name: str, value: Any, *, asked_at: datetime | None = None) -> Task:
+        """Answer the task's question of that name (Task.input); asked_at: only the one that was asked then.
+
+        Raises NotFound, Conflict (it does not ask this, it is answered, or its time is over), InvalidRequest with every
+        fault of the value.
+        """
+        body = {"name": name, "value": value}
+        if asked_at is not None:
+            body["asked_at"] = asked_at
+        return self._connection.read("POST", f"/task/{task_id}/input", Task, body=body)
+
+    def retry(self, task_id: UUID | str, *, from_: str | None = None, forget: Sequence[str] = ()) -> Task:
+        """Run a failed or cancelled task again, under the same id; it keeps its steps and its completed children.
+
+        from_: a step to forget, with all that were stored after it; or forget: only these. Not sent again without an
+        answer. Raises NotFound, Conflict (any other status), InvalidRequest (there is no such step).
+        """
+        body: dict[str, Any] = {"from": from_} if from_ is not None else {}
+        body |= {"forget": list(forget)} if forget else {}
+        return self._connection.read("POST", f"/task/{task_id}/retry", Task, body=body or None, retries=0)
+
+    def replay(
+        self,
+        task_id: UUID | str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        keep_steps: bool = False,
+        options: SubmitOptions | None = None,
+    ) -> TaskHandle:
+        """Submit a task once more as a new one, by default with the same params and options.
+
+        keep_steps: it begins with the steps of the other one, its children excepted. Raises NotFound, InvalidRequest.
+        """
+        options = options or SubmitOptions()
+        body = {**options.as_json(), **({} if params is None else {"params": params})}
+        body |= {"keep_steps": True} if keep_steps else {}
+        headers = {"Idempotency-Key": options.idempotency_key or str(uuid4())}
+        reply = self._connection.send("POST", f"/task/{task_id}/replay", body=body, headers=headers)
+        task = _task(reply)
+        return TaskHandle(self, task.task_id, awaits_restart=_awaits_restart(reply, task))
+
     def find_many(
         self,
         *,
@@ -226,10 +276,12 @@ class Tasker:
         type: str | None = None,
         queue: str | None = None,
         tag: str | None = None,
+        parent: UUID | str | None = None,
         limit: int | None = None,
     ) -> Iterator[Task]:
-        """Yield tasks, newest first, at most `limit`; pages are read as they are needed."""
+        """Yield tasks, newest first, at most `limit`; pages are read as they are needed. parent: only its children."""
         filters = {"status": status, "type": type, "queue": queue, "tag": tag, "limit": limit and min(limit, 100)}
+        filters["parent"] = None if parent is None else str(parent)
         query = {name: value for name, value in filters.items() if value is not None}
         return self._connection.read_list("/task", TaskPage, query, limit)
 
@@ -315,6 +367,14 @@ class TaskHandle:
     def status(self) -> Status:
         """Return the task's status now."""
         return self.get().status
+
+    def steps(self) -> Sequence[Step]:
+        """Return what the task has done once and remembers, or waits for."""
+        return self.client.steps(self.task_id)
+
+    def input(self, name: str, value: Any) -> Task:
+        """Answer the task's question of that name. Raises Conflict, InvalidRequest."""
+        return self.client.input(self.task_id, name, value)
 
     def cancel(self) -> Task:
         """Cancel the task. Raises Conflict if it has ended."""

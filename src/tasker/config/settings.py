@@ -168,6 +168,9 @@ class Settings(_Frozen):
     max_schedules: Annotated[int, *whole(1, 100_000)] = _setting(
         1000, "Schedules that an owner may have; beyond that: 409 `limit-reached`"
     )
+    max_children: Annotated[int, *whole(1, 1_000_000)] = _setting(
+        10_000, "Children that a task may start; its attempt fails when it wants more"
+    )
     min_interval: Annotated[
         timedelta, *span(_seconds(1), timedelta(days=1), "1 to 86400 seconds (60, or ISO 8601: PT1M)")
     ] = _setting(

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
+from tasker.executor.requests import Requests
 from tasker.model import Claim
 from tasker.rules.lifecycle import Cancelled, Outcome, TimedOut
-from tasker.tasktypes.context import Reporter
+from tasker.tasktypes.reporting import Reporter
 
 
 class Stop:
@@ -97,6 +98,7 @@ class Attempt:
         self._done: asyncio.Future[Outcome] = self._loop.create_future()
         self._verdict: Outcome | None = None
         self._timers: list[asyncio.TimerHandle] = []
+        self._requests: Requests | None = None
 
     async def outcome(self) -> Outcome:
         """Wait for the end. If the waiting is cancelled, so is the attempt, at once."""
@@ -107,6 +109,8 @@ class Attempt:
             raise
         finally:
             self._stop.detach()
+            if self._requests is not None:
+                self._requests.close()
             for timer in self._timers:
                 timer.cancel()
 

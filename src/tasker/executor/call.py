@@ -11,11 +11,26 @@ from typing import Any
 
 from msgspec import structs
 
-from tasker.errors import PROBLEMS, Fail, RequestError, ResultError, Retry, Snooze, TaskerError
+from tasker.errors import (
+    PROBLEMS,
+    ChildFailed,
+    ChildrenRefused,
+    Fail,
+    InputTimeout,
+    RequestError,
+    ResultError,
+    Retry,
+    Snooze,
+    StepChanged,
+    TaskerError,
+)
 from tasker.model import ExceptionInfo
-from tasker.rules.lifecycle import Failed, Outcome, Snoozed, Succeeded, problem
-from tasker.tasktypes.context import Context
+from tasker.rules.lifecycle import Failed, Outcome, Parked, Released, Snoozed, Succeeded, problem
+from tasker.tasktypes.context import durable_of
+from tasker.tasktypes.durable import Durable
 from tasker.tasktypes.registry import TaskType
+from tasker.tasktypes.reporting import Reporting
+from tasker.tasktypes.steps import Parking
 
 MAX_MESSAGE = 8 * 1024
 """Characters of an exception's message that are kept."""
@@ -26,15 +41,16 @@ MAX_TRACEBACK = 16 * 1024
 class Call:
     """One call: the function, its arguments from the claim's params, and the largest result that is kept (bytes).
 
-    context: None if the function takes none.
+    context: None if the function takes none. A function whose context has begun to park must end by that.
     """
 
-    __slots__ = ("_context", "_max_result", "_params", "_type")
+    __slots__ = ("_context", "_durable", "_max_result", "_params", "_type")
 
-    def __init__(self, task_type: TaskType, params: bytes, context: Context | None, max_result: int) -> None:
+    def __init__(self, task_type: TaskType, params: bytes, context: Reporting | None, max_result: int) -> None:
         self._type = task_type
         self._params = params
         self._context = context
+        self._durable = None if context is None else durable_of(context)
         self._max_result = max_result
 
     def run(self, drive: Callable[[Coroutine[Any, Any, Outcome]], Outcome]) -> Outcome:
@@ -49,13 +65,13 @@ class Call:
                 return drive(self._awaited(value))
             return self._succeeded(value)
         except BaseException as error:
-            return raised(error)
+            return self._raised(error)
 
     async def _awaited(self, value: Awaitable[Any]) -> Outcome:
         try:
             return self._succeeded(await value)
         except BaseException as error:
-            return raised(error)
+            return self._raised(error)
 
     async def run_async(self) -> Outcome:
         """Await a coroutine function. Never raises: CancelledError, too, is an outcome for the caller to judge."""
@@ -63,7 +79,7 @@ class Call:
             args, kwargs = self._arguments()
             return self._succeeded(await self._type.function(*args, **kwargs))
         except BaseException as error:
-            return raised(error)
+            return self._raised(error)
 
     def run_at_once(self) -> Outcome:
         """Call a coroutine function that awaits nothing. Never raises."""
@@ -84,7 +100,15 @@ class Call:
             kwargs[self._type.context_parameter] = self._context
         return args, kwargs
 
+    def _raised(self, error: BaseException) -> Outcome:
+        if self._durable is not None and self._durable.is_ending:
+            name = type.__dict__["__name__"].__get__(type(error))
+            return _unwound(self._durable, is_parking(error), f"it raised {name}")
+        return raised(error)
+
     def _succeeded(self, value: object) -> Outcome:
+        if self._durable is not None and self._durable.is_ending:
+            return _unwound(self._durable, False, "it returned")
         result = self._type.encode_result(value)
         if len(result) <= self._max_result:
             return Succeeded(result)
@@ -99,6 +123,26 @@ class _UnfitParams(Exception):
         faults = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in error.faults[:10])
         detail = f"{error.detail} ({faults})" if faults else error.detail
         self.outcome = Failed(problem(error.kind.name, detail))
+
+
+def _unwound(durable: Durable, has_let_go: bool, what: str) -> Outcome:
+    """Return the outcome of a function that has ended after its context began to park, or was superseded."""
+    if durable.wait is None:
+        return Released()
+    if has_let_go:
+        return Parked(durable.wait)
+    detail = f"the task has to wait, and its function was told so by the exception Parking, but {what} instead"
+    return Failed(problem("park-swallowed", detail))
+
+
+def is_parking(error: BaseException) -> bool:
+    """Tell whether a function that parks has let itself be unwound: by Parking, or as a branch cancelled because of it.
+
+    Other exceptions in the same group are of branches that failed meanwhile: they run again with the function.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_parking(one) for one in error.exceptions)
+    return isinstance(error, Parking) or type(error).__name__ == "CancelledError"
 
 
 def raised(error: BaseException) -> Outcome:
@@ -121,10 +165,25 @@ def _raised(error: BaseException) -> Outcome:
             return _failed(name, _message(error), error.retry, error.after)
         case Retry():
             return _failed("task-failed", _message(error), True, error.after)
+        case StepChanged() | InputTimeout() | ChildrenRefused() | ChildFailed():
+            return _of_step(error)
         case ResultError():
             return _failed(error.name, _message(error), False, None)
         case _:
             return _unexpected(error)
+
+
+def _of_step(error: StepChanged | InputTimeout | ChildrenRefused | ChildFailed) -> Outcome:
+    match error:
+        case StepChanged():
+            return _failed("step-changed", _message(error), False, None)
+        case InputTimeout():
+            return _failed("input-timeout", _message(error), False, None)
+        case ChildrenRefused():
+            name = error.problem if error.problem in PROBLEMS else "children-refused"
+            return _failed(name, _message(error), False, None)
+        case _:  # a further try runs the child again
+            return _failed("child-failed", _message(error), True, None)
 
 
 def describe(error: BaseException) -> str:

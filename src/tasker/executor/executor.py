@@ -27,6 +27,7 @@ from tasker.logs.attempt import ATTEMPT, LoggedAttempt
 from tasker.model import Claim
 from tasker.rules.lifecycle import Cancelled, Crashed, Failed, Outcome, Released, problem
 from tasker.tasktypes.registry import Registry, TaskType
+from tasker.tasktypes.steps import Stepper
 
 CLOSE_WITHIN = 1.0
 """Seconds that cancelled functions on the service's loop get to end when the executor closes."""
@@ -87,11 +88,20 @@ class Executor:
         """Return "ok", or why child processes do not start or async tasks do not run."""
         return f"child processes do not start: {self._pool.fault}" if self._pool.fault else self._task_loops.health()
 
-    async def run(self, claim: Claim, observer: Observer, stop: Stop, *, isolate: bool = False) -> Outcome:
+    async def run(
+        self,
+        claim: Claim,
+        observer: Observer,
+        stop: Stop,
+        *,
+        stepper: Stepper | None = None,
+        isolate: bool = False,
+    ) -> Outcome:
         """Run one attempt and return how it ended; never raises, whatever the function does.
 
-        A `def` function waits for a free child process; its time counts from its start there. isolate: run it, async
-        or not, in a child of its own, outside the pool, that ends with it.
+        A `def` function waits for a free child process; its time counts from its start there. stepper: keeps the steps
+        of a function that takes a context. isolate: run it, async or not, in a child of its own, outside the pool, that
+        ends with it.
         """
         if stop.is_requested:
             return stop.abandoned or Cancelled()
@@ -101,8 +111,8 @@ class Executor:
         self._stops.add(stop)
         try:
             if task_type.is_async and not isolate:
-                return await self._run_on_loop(task_type, claim, observer, stop)
-            return await self._run_in_child(task_type, claim, observer, stop, isolate)
+                return await self._run_on_loop(task_type, claim, observer, stop, stepper)
+            return await self._run_in_child(task_type, claim, observer, stop, stepper, isolate)
         finally:
             self._stops.discard(stop)
 
@@ -119,11 +129,20 @@ class Executor:
         variables.run(ATTEMPT.set, LoggedAttempt(claim.task_id, claim.attempt, claim.type))
         return variables.run(Call(task_type, claim.params, None, self._max_result).run_at_once)
 
-    async def _run_on_loop(self, task_type: TaskType, claim: Claim, observer: Observer, stop: Stop) -> Outcome:
+    async def _run_on_loop(
+        self, task_type: TaskType, claim: Claim, observer: Observer, stop: Stop, stepper: Stepper | None
+    ) -> Outcome:
         is_builtin = _is_builtin(task_type)
         back = self._service_loop if is_builtin else self._mailbox
         attempt = LoopAttempt(
-            task_type, claim, observer, stop, grace=self._grace, max_result=self._max_result, back=back
+            task_type,
+            claim,
+            observer,
+            stop,
+            grace=self._grace,
+            max_result=self._max_result,
+            back=back,
+            stepper=stepper,
         )
         if is_builtin:
             self._begin_here(attempt)
@@ -141,7 +160,13 @@ class Executor:
         attempt.function_task.add_done_callback(self._on_service_loop.discard)
 
     async def _run_in_child(
-        self, task_type: TaskType, claim: Claim, observer: Observer, stop: Stop, isolate: bool
+        self,
+        task_type: TaskType,
+        claim: Claim,
+        observer: Observer,
+        stop: Stop,
+        stepper: Stepper | None,
+        isolate: bool,
     ) -> Outcome:
         child = None if isolate else self._pool.take()
         if child is None:
@@ -149,7 +174,9 @@ class Executor:
             if not isinstance(obtained, ChildProcess):
                 return obtained
             child = obtained
-        attempt = ChildAttempt(child, claim, observer, stop, grace=self._grace, memory_limit=task_type.memory_limit)
+        attempt = ChildAttempt(
+            child, claim, observer, stop, grace=self._grace, memory_limit=task_type.memory_limit, stepper=stepper
+        )
         try:
             return await attempt.outcome()
         finally:

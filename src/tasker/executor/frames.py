@@ -14,7 +14,9 @@ import msgspec
 from msgspec import Struct
 
 from tasker.model import Progress, TaskProblem
-from tasker.rules.lifecycle import Failed, Outcome, Snoozed, Succeeded
+from tasker.model.steps import Step, Wait
+from tasker.rules.lifecycle import Failed, Outcome, Parked, Released, Snoozed, Succeeded
+from tasker.tasktypes.steps import AnyAnswer, AnyRequest, StepEvent
 
 HEADER = 4
 SLACK = 256 * 1024
@@ -38,13 +40,24 @@ class Init(Frame, frozen=True):
 
 
 class Run(Frame, frozen=True):
-    """Run one attempt. `params` is JSON text. `max_output`: bytes that it may report, None for no limit."""
+    """Run one attempt. `params` is JSON text. `max_output`: bytes that it may report, None for no limit.
+
+    `stored`: the steps of earlier attempts; None if the function has no context, or nobody keeps its steps.
+    """
 
     task_id: UUID
     attempt: int
     type_name: str
     params: bytes
     max_output: int | None = None
+    stored: tuple[Step, ...] | None = None
+
+
+class Answered(Frame, frozen=True):
+    """The answer to the request with this number."""
+
+    number: int
+    answer: AnyAnswer
 
 
 class Cancel(Frame, frozen=True):
@@ -92,6 +105,20 @@ class Usage(Frame, frozen=True):
     values: bytes
 
 
+class Stepped(Frame, frozen=True):
+    """An event of a step. `data` is a JSON object."""
+
+    event: StepEvent
+    data: bytes
+
+
+class Asked(Frame, frozen=True):
+    """A request about the steps of the attempt; `number` names it among those of the attempt."""
+
+    number: int
+    request: AnyRequest
+
+
 class Line(Frame, frozen=True):
     """A line printed or logged in the child: for the server's log. `source`: stdout, stderr or a logger's name."""
 
@@ -101,7 +128,9 @@ class Line(Frame, frozen=True):
 
 
 class Ended(Frame, frozen=True):
-    """The function has ended: with a result, a problem or a delay. Last frame of an attempt.
+    """The function has ended: with a result, a problem, a wait or a delay. Last frame of an attempt.
+
+    `is_superseded`: it was unwound because the attempt is no longer the current one, or is cancelled.
 
     `noticed`: it had seen the request to cancel. `leftovers`: it left something behind (processes, threads...), so the
     child must not run another attempt. `peak_memory`: the most bytes that the child has held since the attempt began,
@@ -114,9 +143,15 @@ class Ended(Frame, frozen=True):
     noticed: bool = False
     leftovers: bool = False
     peak_memory: int | None = None
+    wait: Wait | None = None
+    is_superseded: bool = False
 
     @property
     def outcome(self) -> Outcome:
+        if self.wait is not None:
+            return Parked(self.wait)
+        if self.is_superseded:
+            return Released()
         if self.result is not None:
             return Succeeded(self.result)
         if self.problem is not None:
@@ -124,8 +159,8 @@ class Ended(Frame, frozen=True):
         return Snoozed(self.after or timedelta(0))
 
 
-ToChild = Init | Run | Cancel
-FromChild = Ready | Broken | Died | Progressed | Output | Log | Usage | Line | Ended
+ToChild = Init | Run | Answered | Cancel
+FromChild = Ready | Broken | Died | Progressed | Output | Log | Usage | Stepped | Asked | Line | Ended
 
 
 class Corrupt(Exception):
@@ -137,6 +172,7 @@ def ended(outcome: Outcome, *, noticed: bool, leftovers: bool, peak_memory: int 
     result: bytes | None = None
     problem: TaskProblem | None = None
     after: timedelta | None = None
+    wait: Wait | None = None
     match outcome:
         case Succeeded():
             result = outcome.result
@@ -144,9 +180,14 @@ def ended(outcome: Outcome, *, noticed: bool, leftovers: bool, peak_memory: int 
             problem, after = outcome.problem, outcome.after
         case Snoozed():
             after = outcome.after
+        case Parked():
+            wait = outcome.wait
+        case Released():
+            pass
         case _:
             raise AssertionError(f"no function ends by itself as {outcome}")
-    return Ended(result, problem, after, noticed, leftovers, peak_memory)
+    is_superseded = isinstance(outcome, Released)
+    return Ended(result, problem, after, noticed, leftovers, peak_memory, wait, is_superseded)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -13,9 +13,11 @@ from tasker.executor.attempt import Attempt, Observer, Stop
 from tasker.executor.kernel import peak_memory, resident_memory
 from tasker.executor.pool import END_WITHIN, log_line
 from tasker.executor.process import ChildProcess
+from tasker.executor.requests import Requests
 from tasker.model import Claim
 from tasker.rules.lifecycle import Cancelled, Crashed, Outcome
 from tasker.rules.secrets import Scrubber
+from tasker.tasktypes.steps import AnyRequest, Stepper
 
 SAMPLE_EVERY = 0.2
 """Seconds between checks of the memory of an attempt that has a limit."""
@@ -37,6 +39,7 @@ class ChildAttempt(Attempt):
         *,
         grace: timedelta,
         memory_limit: int | None = None,
+        stepper: Stepper | None = None,
     ) -> None:
         super().__init__(claim, stop, grace)
         self.leftovers = True
@@ -47,7 +50,9 @@ class ChildAttempt(Attempt):
         self._scrubber = None if claim.secrets is None else Scrubber(claim.secrets)
         child.listener = self
         child.attempts += 1
-        child.send(frames.Run(claim.task_id, claim.attempt, claim.type, claim.params, observer.max_output))
+        self._requests = None if stepper is None else Requests(stepper, claim)
+        stored = None if stepper is None else stepper.stored
+        child.send(frames.Run(claim.task_id, claim.attempt, claim.type, claim.params, observer.max_output, stored))
         self._watch()
         if memory_limit is not None:
             self._sample_later()
@@ -66,6 +71,10 @@ class ChildAttempt(Attempt):
                 self._observer.log(level, message, msgspec.json.decode(fields))
             case frames.Usage(values):
                 self._observer.usage(msgspec.json.decode(values))
+            case frames.Stepped(event, data):
+                self._observer.step(event, msgspec.json.decode(data))
+            case frames.Asked(number, request):
+                self._serve(number, request)
             case frames.Line():
                 self._log_line(frame)
             case frames.Ready() | frames.Broken() | frames.Died():
@@ -76,6 +85,10 @@ class ChildAttempt(Attempt):
             self._is_paused = True
             self._child.pause()
             self._observer.when_not_full(self._resume)
+
+    def _serve(self, number: int, request: AnyRequest) -> None:
+        if self._requests is not None:
+            self._requests.serve(request, lambda answer: self._child.send(frames.Answered(number, answer)))
 
     def _resume(self) -> None:
         self._is_paused = False

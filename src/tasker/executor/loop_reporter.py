@@ -12,6 +12,7 @@ from tasker.executor.loop_prints import LoopPrints
 from tasker.executor.reporter import ClosableReporter
 from tasker.executor.task_loop import Mailbox
 from tasker.model import Progress
+from tasker.tasktypes.steps import StepEvent
 
 _IN_FLIGHT = 256 * 1024
 """Limit of reported bytes that no write to the store includes yet."""
@@ -118,6 +119,9 @@ class LoopReporter(ClosableReporter):
 
     def usage(self, usage: Mapping[str, Any]) -> None:
         self._back.post(super().usage, usage)
+
+    def step(self, event: StepEvent, data: Mapping[str, Any]) -> None:
+        self._post(_REPORT, super().step, event, data)
 
     def _post(self, size: int, report: Callable[..., None], *args: Any) -> None:
         if self._observer.is_cut_off:

@@ -15,8 +15,10 @@ import structlog
 from tasker.executor.attempt import Attempt, Observer, Stop
 from tasker.executor.attribution import CURRENT
 from tasker.executor.call import Call, raised
+from tasker.executor.loop_port import LoopPort
 from tasker.executor.loop_reporter import Home, LoopReporter, ServiceLoop
 from tasker.executor.loop_watch import TASK_NAME
+from tasker.executor.requests import Requests
 from tasker.logs.attempt import ATTEMPT, LoggedAttempt
 from tasker.logs.redaction import begin_redaction, end_redaction
 from tasker.model import Claim
@@ -24,6 +26,7 @@ from tasker.rules.lifecycle import Failed, Interrupted, Outcome
 from tasker.rules.secrets import Scrubber
 from tasker.tasktypes.context import Context
 from tasker.tasktypes.registry import TaskType
+from tasker.tasktypes.steps import Stepper
 
 _CANCELLED = "asyncio.exceptions.CancelledError"
 
@@ -46,6 +49,7 @@ class LoopAttempt(Attempt):
         grace: timedelta,
         max_result: int,
         back: Home,
+        stepper: Stepper | None = None,
     ) -> None:
         super().__init__(claim, stop, grace)
         self.home: Home = back
@@ -54,7 +58,13 @@ class LoopAttempt(Attempt):
         self._is_stopped = False
         self._back = back
         self._reporter = LoopReporter(observer, back)
-        context = Context(claim.task_id, claim.attempt, self._reporter, self._is_cancelled)
+        self._port: LoopPort | None = None
+        if stepper is not None:
+            self._requests = Requests(stepper, claim)
+            self._port = LoopPort(stepper, self._requests, back, max_result)
+        context = None
+        if task_type.context_parameter is not None:
+            context = Context(claim.task_id, claim.attempt, self._reporter, self._is_cancelled, self._port)
         variables = copy_context()
         logged = LoggedAttempt(claim.task_id, claim.attempt, claim.type, self._reporter.printed)
         variables.run(ATTEMPT.set, logged)
@@ -79,6 +89,8 @@ class LoopAttempt(Attempt):
             return
         assert self._start is not None
         (call, variables), self._start = self._start, None  # both refer to us: leave no cycle to the collector
+        if self._port is not None:
+            self._port.begin(self.home, loop)
         if self.claim.secrets is not None:
             begin_redaction(self, Scrubber(self.claim.secrets).text)
         # Not loop.create_task(): a user's task factory would be asked.

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasker.model import Progress
-from tasker.tasktypes.context import Reporter
+from tasker.tasktypes.reporting import Reporter
+from tasker.tasktypes.steps import StepEvent
 
 
 class ClosableReporter:
@@ -38,3 +39,7 @@ class ClosableReporter:
     def usage(self, usage: Mapping[str, Any]) -> None:
         if (reporter := self._reporter) is not None:
             reporter.usage(usage)
+
+    def step(self, event: StepEvent, data: Mapping[str, Any]) -> None:
+        if (reporter := self._reporter) is not None:
+            reporter.step(event, data)

@@ -7,6 +7,7 @@ from tasker.model.drafts import Draft, Idempotency, Receipt
 from tasker.model.events import LOG_LEVELS, Change, Event, LogLevel, LogPage, NewEvent
 from tasker.model.tasks import (
     MAX_RETENTION,
+    AfterGroup,
     ExceptionInfo,
     Extra,
     JsonObject,
@@ -25,6 +26,7 @@ from tasker.model.tasks import (
     TaskFilter,
     TaskProblem,
     Tombstone,
+    group_name_pattern,
     new_task_id,
     queue_name_pattern,
     type_name_pattern,
@@ -34,6 +36,7 @@ from tasker.model.workers import RunningAttempt, WorkerInfo, WorkerState
 __all__ = [
     "LOG_LEVELS",
     "MAX_RETENTION",
+    "AfterGroup",
     "Attempt",
     "Change",
     "Claim",
@@ -69,6 +72,7 @@ __all__ = [
     "Transition",
     "WorkerInfo",
     "WorkerState",
+    "group_name_pattern",
     "new_task_id",
     "queue_name_pattern",
     "type_name_pattern",

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from msgspec import Raw, Struct, json, structs
+from msgspec import Raw, Struct, convert, json, structs
+
+from tasker.model.tasks import AfterGroup
 
 
 class StoredAttempt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +136,17 @@ class StoredTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def depends_on(self) -> list[UUID]:
         """The tasks that it depends on."""
         return [] if self.extra is None else [UUID(text) for text in json.decode(self.extra).get("depends_on", ())]
+
+    @property
+    def depends_on_group(self) -> AfterGroup | None:
+        """The group that it depends on."""
+        given = None if self.extra is None else json.decode(self.extra).get("depends_on_group")
+        return None if given is None else convert(given, AfterGroup)
+
+    @property
+    def group(self) -> str | None:
+        """The name of its group."""
+        return None if self.extra is None else json.decode(self.extra).get("group")
 
     @property
     def size(self) -> int:

@@ -74,8 +74,8 @@ class Claim(Struct, frozen=True):
 class Transition(Struct, frozen=True, kw_only=True):
     """The changes of a task at the end of an attempt; `lifecycle.decide` makes them, except for `peak_memory`.
 
-    type, owner, queue, started_at: of the attempt, under which usage and statistics are counted. wait: what a parked task
-    waits for; if any of it is there already, the task is due at once.
+    type, owner, queue, started_at: of the attempt, under which usage and statistics are counted. wait: what a parked
+    task waits for; if any of it is there already, the task is due at once.
     """
 
     status: Status

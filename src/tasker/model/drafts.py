@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from tasker.errors import RequestError
-from tasker.model.tasks import Extra, OnConflict
+from tasker.model.tasks import AfterGroup, Extra, OnConflict
 from tasker.model.webhooks import Webhook
 
 
@@ -34,7 +34,8 @@ class Draft(Struct, frozen=True, kw_only=True):
     unique_key: only one open task of an owner and type has it. on_conflict: what happens to a draft whose unique_key an
     open task has. cache_key: an open task with this key, or one that completed within `cache_for`, answers for this
     draft. refusal: why the draft is not stored; an existing task may still answer. join_refusal: why no existing task
-    may answer for it. keep_steps_of: the task whose steps are copied. is_awaited: as after `Peers.follow_task`, from the start.
+    may answer for it. keep_steps_of: the task whose steps are copied. is_awaited: as after `Peers.follow_task`, from the
+    start.
     """
 
     task_id: UUID
@@ -70,6 +71,16 @@ class Draft(Struct, frozen=True, kw_only=True):
     @property
     def depends_on(self) -> tuple[UUID, ...]:
         return () if self.extra is None else self.extra.depends_on
+
+    @property
+    def after_group(self) -> AfterGroup | None:
+        """The group that it waits for."""
+        return None if self.extra is None else self.extra.depends_on_group
+
+    @property
+    def group(self) -> str | None:
+        """The name of its group."""
+        return None if self.extra is None else self.extra.group
 
     @property
     def is_delayed(self) -> bool:

@@ -15,6 +15,30 @@ LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
 """In order of weight."""
 
 
+EVENT_TYPES = (
+    "created",
+    "started",
+    "progress",
+    "output",
+    "log",
+    "step_started",
+    "step_completed",
+    "step_failed",
+    "input_required",
+    "input_given",
+    "parked",
+    "resumed",
+    "retrying",
+    "completed",
+    "failed",
+    "cancelled",
+)
+"""All types of events; receivers of webhooks get them as `task.completed` and so on."""
+GROUP_ENDED = "group.ended"
+"""The event of a group whose last open task has ended; stored with its prefix, as it is no task's."""
+WEBHOOK_EVENTS = (*EVENT_TYPES, GROUP_ENDED)
+
+
 class NewEvent(Struct, frozen=True, kw_only=True):
     """An event that a running attempt reports. `data`: the text of a JSON object."""
 

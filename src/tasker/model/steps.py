@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from tasker.model.drafts import Draft
 from tasker.model.tasks import Asked, Reason, Status, TaskProblem
@@ -67,13 +67,13 @@ class Step(NewStep, frozen=True, kw_only=True):
 class Question(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A question to a person. schema: JSON Schema of the answer, whose `enum` has the choices, if it has any.
 
-    default: what counts as the answer after the time is over (JSON text); None: InputTimeout is raised.
+    default: what counts as the answer after the time is over (JSON text); UNSET: InputTimeout is raised.
     """
 
     name: str
     message: str
     schema: Raw
-    default: Raw | None = None
+    default: Raw | UnsetType = UNSET
 
 
 class OpenQuestion(Struct, frozen=True, kw_only=True):

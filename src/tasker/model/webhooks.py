@@ -7,12 +7,10 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from tasker.model.pages import PageOf
 
-EVENT_TYPES = ("created", "started", "progress", "output", "log", "retrying", "completed", "failed", "cancelled")
-"""The types of events; a receiver gets them as `task.completed` and so on."""
 DEFAULT_EVENTS = ("completed", "failed", "cancelled")
 DELIVERY_LEASE = timedelta(seconds=30)
 """How long a claimed delivery belongs to its dispatcher: longer than an attempt may last."""
@@ -92,6 +90,7 @@ class Failure(Struct, frozen=True, kw_only=True):
 class Delivery(Struct, frozen=True, kw_only=True):
     """The delivery of one event to one webhook. `sequence`: of the event within its task; `event`: its type.
 
+    group_end: the GroupEnd that it is about, as JSON; then `task_id` is an id of this end alone, and no task's.
     attempts: how many were made in all; tries: since it was last requested. due_at: time of the next attempt; of a
     delivery that has ended, of its end. duration: seconds of the last attempt. lane: its slot pool, see Webhook.
     """
@@ -111,6 +110,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
     response_code: int | None = None
     duration: float | None = None
     error: Failure | None = None
+    group_end: Raw | None = None
 
     @property
     def message_id(self) -> str:

@@ -26,6 +26,7 @@ class BulkFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     queue: Texts | Text | None = None
     tag: Text | None = None
     schedule_id: UUID | None = None
+    parent: Annotated[UUID, Meta(description="The task that started them.")] | None = None
     created_after: Moment | None = None
     created_before: Moment | None = None
     ended_after: Moment | None = None

@@ -12,6 +12,7 @@ from tasker.model import Draft, Policy
 from tasker.requests.body import read_object
 from tasker.requests.submissions import Context, RetryOptions, Submission, Texts, decode_texts, read_envelope
 from tasker.tasktypes.registry import TaskType
+from tasker.validation.faults import Faults, kind_of
 from tasker.validation.jsontext import read_json
 
 _decode_policy = msgspec.json.Decoder(Policy).decode
@@ -41,10 +42,23 @@ class OpenedReplay:
         if value.get("params") is None:
             texts.params = Raw(original.params)
             value["params"] = read_json(original.params)
-        policy = _decode_policy(original.policy)
+        policy, faults = _decode_policy(original.policy), Faults()
+        keep_steps = _read_flag(value.pop("keep_steps", None), "/keep_steps", faults)
         named = value | {"type": original.type}
-        task_type, asked = read_envelope(named, texts, self.task_type, self._context, policy.retry)
-        return task_type, _with_kept(asked, original, policy, value)
+        try:
+            task_type, asked = read_envelope(named, texts, self.task_type, self._context, policy.retry)
+        except Invalid as error:
+            if not faults.found:
+                raise
+            faults.put_all(error, "")
+        faults.check()
+        return task_type, structs.replace(_with_kept(asked, original, policy, value), keep_steps=keep_steps)
+
+
+def _read_flag(value: Any, pointer: str, faults: Faults) -> bool:
+    if value is not None and type(value) is not bool:
+        faults.add(pointer, f"expected boolean, got {kind_of(value)}")
+    return value is True
 
 
 def _with_kept(asked: Submission, original: Draft, policy: Policy, given: dict[str, Any]) -> Submission:

@@ -110,6 +110,9 @@ Cache = Annotated[
     Meta(description="Join an open task with equal params and `cache`, or return one that completed within this time."),
     duration(MAX_CACHE),
 ]
+KeepSteps = Annotated[
+    bool, Meta(description="Whether it begins with the steps of the original, its children excepted.")
+]
 
 
 class RetryBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,7 +155,10 @@ def _optional(field: structs.FieldInfo) -> tuple[str, Any, Any]:
 
 ReplayBody: type[Struct] = defstruct(
     "ReplayBody",
-    [_optional(field) for field in structs.fields(SubmissionBody) if field.name != "type"],
+    [
+        *(_optional(field) for field in structs.fields(SubmissionBody) if field.name != "type"),
+        ("keep_steps", KeepSteps | None, None),
+    ],
     namespace={"__doc__": "What differs from the task that is replayed; null is the same as left out."},
     frozen=True,
     kw_only=True,
@@ -202,6 +208,7 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache: timedelta | None = None
     retention: Retention | None = None
     replay_of: UUID | None = None
+    keep_steps: bool = False
     webhook: OwnWebhook | None = None
     concurrency_key: str | None = None
     weight: int = 1

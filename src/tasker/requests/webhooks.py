@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.model import queue_name_pattern, type_name_pattern
-from tasker.model.webhooks import DEFAULT_EVENTS, EVENT_TYPES, WebhookFormat, WebhookStatus
+from tasker.model.events import EVENT_TYPES
+from tasker.model.webhooks import DEFAULT_EVENTS, WebhookFormat, WebhookStatus
 from tasker.requests.body import by, duration, read_members, read_object, read_whole
 from tasker.rules.signing import is_secret
 from tasker.rules.urls import MAX_URL, UnsafeUrl, UrlRules, read_url

@@ -215,3 +215,9 @@ def dependency_failed(depends_on: UUID, status: Status, error: TaskProblem | Non
     end = "was cancelled" if status is Status.CANCELLED else "failed"
     detail = f"task {depends_on}, on which this one depends, {end}"
     return problem("dependency-failed", detail if error is None else f"{detail}: {error.detail}"[:2000])
+
+
+def group_failed(name: str, failed: int, cancelled: int) -> TaskProblem:
+    """Return the error of a task that depends on the completion of a group, of which tasks failed or were cancelled."""
+    ends = [f"{number:,} {end}" for number, end in ((failed, "failed"), (cancelled, "cancelled")) if number]
+    return problem("dependency-failed", f"of the group {name!r}, on which this task depends, {' and '.join(ends)}")

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from tasker.model import Progress, Report, TaskProblem
+from tasker.model.steps import NewStep
 
 MASK = "***"
 secret = Meta(extra_json_schema={"writeOnly": True, "format": "password"})
@@ -140,7 +141,22 @@ class Scrubber:
         if progress is not None:
             progress = msgspec.convert(self._walk(msgspec.to_builtins(progress)), Progress)
         usage = None if report.usage is None else _encode(self._walk(msgspec.json.decode(report.usage)))
-        return msgspec.structs.replace(report, events=events, progress=progress, usage=usage)
+        steps = tuple(self.step(step) for step in report.steps)
+        return msgspec.structs.replace(report, events=events, steps=steps, progress=progress, usage=usage)
+
+    def step(self, step: NewStep) -> NewStep:
+        """Mask secrets in what a step shows; if its value has any, the value itself becomes its `secret_value`."""
+        value, question = self._json(step.value), self._json(step.question)
+        secret_value = step.secret_value if value == step.value else step.value
+        return msgspec.structs.replace(step, value=value, question=question, secret_value=secret_value)
+
+    def _json(self, text: bytes | None) -> bytes | None:
+        """Return a JSON text with secrets masked; the text itself if it has none."""
+        if text is None:
+            return None
+        value = msgspec.json.decode(text)
+        masked = self._walk(value)
+        return text if masked == value else _encode(masked)
 
     def _walk(self, value: Any, depth: int = 0) -> Any:
         if isinstance(value, str):

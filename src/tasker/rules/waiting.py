@@ -15,6 +15,8 @@ LATE = timedelta(minutes=1)
 """Longest time until asking again about a task that runs longer than others of its type."""
 _AT_ONCE = timedelta(0)
 _SILENT_AFTER = timedelta(seconds=30)
+_FOR_OTHERS = ("waiting_for_children", "input_required")
+"""Reasons of parked tasks for which something else comes, at the latest at the time that they may have."""
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -56,8 +58,28 @@ def _waits_for_time(task: Task, due: datetime | None, now: datetime) -> str:
         return "tasks that it depends on"
     if task.reason == "budget_exhausted":
         return "budget of the day used up"
+    if task.reason == "waiting_for_children":
+        return _describe_children(task)
+    if task.reason == "input_required":
+        return _describe_question(task, now)
     left = "" if due is None else f" in {_show_length(due - now)}"
-    return {"retrying": "retry", "snoozed": "snoozed, goes on"}.get(str(task.reason), "starts") + left
+    words = {"retrying": "retry", "snoozed": "snoozed, goes on", "sleeping": "sleeps, goes on"}
+    return words.get(str(task.reason), "starts") + left
+
+
+def _describe_children(task: Task) -> str:
+    left = 0 if task.children is None else task.children.pending + task.children.running
+    if not left:
+        return "its children"
+    return "1 of its children has not ended" if left == 1 else f"{left:,} of its children have not ended"
+
+
+def _describe_question(task: Task, now: datetime) -> str:
+    asked = task.input
+    if asked is None:
+        return "an answer"
+    left = "" if asked.expires_at is None else f", for {_show_length(asked.expires_at - now)} more"
+    return f"an answer to `{asked.name}`{left}"
 
 
 def _at_a_limit(task: Task, state: QueueState, place: Place | None) -> tuple[Reason, str] | None:
@@ -108,7 +130,8 @@ def _describe_own_place(place: Place | None) -> str:
 def estimate(task: Task, situation: Situation, now: datetime) -> datetime | None:
     """Estimate when a pending task starts; None if that is unknown."""
     if is_later(task, now):
-        return None if task.reason == "dependencies" else task.next_attempt_at or task.run_at
+        is_unknown = task.reason == "dependencies" or task.reason in _FOR_OTHERS
+        return None if is_unknown else task.next_attempt_at or task.run_at
     state, place = situation.state, situation.place
     if situation.is_own or not situation.has_worker or place is None or place.before >= MOST_BEFORE:
         return None
@@ -133,10 +156,16 @@ def ask_again_in(task: Task, run_time: timedelta | None, now: datetime) -> timed
         left = _AT_ONCE if run_time is None else run_time - ran
         return left if left > _AT_ONCE else min(max(SOON, ran / 10), LATE)
     if is_later(task, now):
-        due = task.next_attempt_at or task.run_at
-        return SOON if due is None else due - now
+        return _until_due(task, now)
     start = task.estimated_start_at
     return max(SOON, (_AT_ONCE if start is None else start - now) + (run_time or _AT_ONCE))
+
+
+def _until_due(task: Task, now: datetime) -> timedelta:
+    due = task.next_attempt_at or task.run_at
+    if task.reason == "input_required":  # a person may answer at any time
+        return LATE if due is None else min(due - now, LATE)
+    return SOON if due is None or task.reason == "waiting_for_children" else due - now
 
 
 def is_later(task: Task, now: datetime) -> bool:
@@ -144,7 +173,9 @@ def is_later(task: Task, now: datetime) -> bool:
     if task.reason in ("dependencies", "budget_exhausted"):
         return True
     due = task.next_attempt_at or task.run_at
-    return task.status is Status.PENDING and due is not None and due > now
+    if due is None:
+        return task.reason in _FOR_OTHERS
+    return task.status is Status.PENDING and due > now
 
 
 def takes(worker: WorkerState, task: Task, now: datetime) -> bool:

@@ -106,6 +106,7 @@ def draft_of(
         cache_key=None if submission.cache is None else _cache_key(caller.owner, submission),
         cache_for=submission.cache or _AT_ONCE,
         join_refusal=_join_refusal(caller, submission),
+        keep_steps_of=submission.replay_of if submission.keep_steps else None,
     )
     return draft if submission.webhook is None else with_webhook(draft, submission.webhook)
 

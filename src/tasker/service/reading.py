@@ -9,6 +9,7 @@ import structlog
 from tasker.clock import Clock
 from tasker.errors import Fault, Invalid
 from tasker.model import Draft
+from tasker.requests.children import OpenedChild
 from tasker.requests.replay import OpenedReplay
 from tasker.requests.schedules import OpenedSchedule, ReadSchedule
 from tasker.requests.submissions import Context, OpenedSubmission, Submission, read_ordinary
@@ -55,6 +56,14 @@ class Reading:
     async def schedule(self, owner: str, body: bytes, *, is_new: bool) -> ReadSchedule:
         """Read a new schedule, or a change of one."""
         return await self._read(owner, OpenedSchedule(body, self._context(), is_new=is_new))
+
+    def task_type(self, name: str) -> TaskType:
+        """Return the task type of children. Raises Invalid ("unknown-type", "type-not-loaded")."""
+        return self._registry.get(name)
+
+    async def child(self, owner: str, child: OpenedChild) -> bytes:
+        """Read the params of a child."""
+        return await self._read(owner, child)
 
     def _context(self) -> Context:
         return Context(self._registry, self._clock.now(), self._rules)

@@ -15,6 +15,7 @@ from tasker.service.audit import Audit
 from tasker.service.batches import Batches
 from tasker.service.budgets import Budgets
 from tasker.service.bulk import Bulk
+from tasker.service.children import ChildLimits, ChildService
 from tasker.service.cursors import Cursors
 from tasker.service.failures import FailureService
 from tasker.service.feed import Feed
@@ -25,6 +26,7 @@ from tasker.service.queues import Load, Queues
 from tasker.service.readiness import Health, ReadinessCheck, StoreCheck
 from tasker.service.reading import Reading
 from tasker.service.stats import StatsService
+from tasker.service.steps import MAX_ANSWER, StepService
 from tasker.service.submitting import Submissions
 from tasker.service.tasks import Tasks
 from tasker.service.types import Types
@@ -41,7 +43,8 @@ class Service:
     health: see readiness.Health; None without a worker. daily_budget: in US dollars, of owners whose keys have none.
     max_pending: limit of pending tasks; None for any number. public_load: see queues.Load. max_queues: limit of an
     owner's queues with open tasks, and of queues with settings. max_schedules: limit of an owner's schedules.
-    min_interval: shortest time between two ticks of a schedule. url_rules: where the webhooks of submissions may lead.
+    child_limits: of the children of one task. min_interval: shortest time between two ticks of a schedule. url_rules:
+    where the webhooks of submissions may lead. max_answer: see StepService.
     """
 
     def __init__(
@@ -57,9 +60,11 @@ class Service:
         public_load: bool = False,
         max_queues: int = admission.DEFAULT_LIMIT,
         max_schedules: int = schedules.DEFAULT_LIMIT,
+        child_limits: ChildLimits | None = None,
         min_interval: timedelta = MIN_INTERVAL,
         history: History | None = None,
         url_rules: UrlRules | None = None,
+        max_answer: int = MAX_ANSWER,
     ) -> None:
         is_shared = engine.is_shared
         load, cursors = Load(public_load), Cursors(engine.keys)
@@ -81,6 +86,7 @@ class Service:
         self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed, load)
         self.readiness = ReadinessCheck(store_check, self.queues, registry, hub, health)
         reading = Reading(registry, clock, url_rules or UrlRules())
+        self.children = ChildService(engine.steps, reading, clock, open_queues, child_limits or ChildLimits())
         self.schedules = schedules.Schedules(
             engine,
             registry,
@@ -92,6 +98,7 @@ class Service:
             min_interval=min_interval,
         )
         self.tasks = Tasks(engine, registry, cursors, open_queues)
+        self.steps = StepService(engine, clock, self.tasks, reading.threads, max_answer)
         self.following = Following(engine, self.tasks, hub)
         self.bulk = Bulk(engine, clock, cursors, open_queues)
         self.submissions = Submissions(

@@ -12,6 +12,8 @@ from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.model import LOG_LEVELS, Attempt, LogLevel, LogPage, Page, Task, TaskCount, TaskFilter
 from tasker.model.keys import Caller
+from tasker.model.steps import Forget
+from tasker.requests.steps import check_names
 from tasker.rules.secrets import find_masks
 from tasker.service.admission import OpenQueues
 from tasker.service.cursors import Cursors
@@ -82,10 +84,11 @@ class Tasks:
         await self.check_owner(caller, task_id)
         return await self._engine.cancel(task_id)
 
-    async def retry(self, caller: Caller, task_id: UUID) -> Task:
-        """Make a failed or cancelled task pending again.
+    async def retry(self, caller: Caller, task_id: UUID, forget: Forget | None = None) -> Task:
+        """Make a failed or cancelled task pending again; it runs the steps again that it has to `forget`.
 
-        Raises NotFound, Conflict (any other status, or its owner has too many open queues).
+        Raises NotFound, Conflict (any other status, or its owner has too many open queues), Invalid (there is no step
+        of a name in `forget`).
         """
         await self.check_owner(caller, task_id)
         if any(task_type.secrets is not None for task_type in self._registry.known()):
@@ -93,10 +96,12 @@ class Tasks:
         task = await self._engine.find(task_id)
         if task is None or not task.status.is_terminal:
             return await self._engine.retry(task_id)  # raises what is wrong
+        if forget is not None:
+            check_names(forget, await self._engine.steps.find(task_id))
         entered = task.owner or "", task.queue
         await self._open_queues.enter(*entered)
         try:
-            return await self._engine.retry(task_id)
+            return await self._engine.retry(task_id, forget)
         finally:
             self._open_queues.leave([entered])
 

@@ -17,6 +17,8 @@ from tasker.model import MAX_RETENTION, OnCrash, Policy, Retention, RetryPolicy,
 from tasker.tasktypes.signature import Function, reject
 from tasker.validation.faults import refusal_fault
 
+MARK = "__tasker__"
+"""The attribute with the options of a function that is a task."""
 MAX_TRIES = 100
 MIN_MEMORY = 16 * 1000 * 1000
 """Bytes; a child process that has just started takes more already."""
@@ -76,7 +78,7 @@ def read_options(function: Function, options: Options, *, is_async: bool) -> dic
         "retention": read(lambda: _read_retention(options.retention)),
         "_check": read(lambda: _read_check(options.check)),
     }
-    retry = read(lambda: _read_retry(options.retry))
+    retry = read(lambda: read_retry(options.retry))
     timeout = read(lambda: _read_timeout(options.timeout))
     on_crash = read(lambda: _read_on_crash(options.on_crash))
     if faults or retry is None or on_crash is None:
@@ -123,7 +125,8 @@ def _read_costs(costs: Any) -> bool:
     return costs
 
 
-def _read_retry(retry: Any) -> RetryPolicy:
+def read_retry(retry: Any) -> RetryPolicy:
+    """Return the policy of a number of tries, or of none. Raises ValueError."""
     policy = RetryPolicy() if retry is None else RetryPolicy(max_attempts=retry) if type(retry) is int else retry
     if not isinstance(policy, RetryPolicy):
         raise _Wrong(f"retry must be the number of attempts or a RetryPolicy, got {retry!r:.200}")

@@ -22,7 +22,7 @@ from tasker.tasktypes.loading import (
     import_source,
 )
 from tasker.tasktypes.making import make_task_type
-from tasker.tasktypes.options import Misspelt, Options
+from tasker.tasktypes.options import MARK, Misspelt, Options
 from tasker.tasktypes.signature import NOT_A_FUNCTION, Function, place_of, reject
 from tasker.tasktypes.tasktype import TaskType
 
@@ -30,7 +30,6 @@ __all__ = ["LoadFault", "Registry", "TaskType", "load", "load_entry_points", "ta
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_MARK = "__tasker__"
 _LONGEST = 100
 """Characters of a type's name at most."""
 _WHERE_TYPES_LIVE = "types live in the task files of servers and workers"
@@ -75,7 +74,7 @@ def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
             if isinstance(inner, FunctionType):
                 reject(inner, NOT_A_FUNCTION)
             raise RegistrationError(f"{function!r:.200}: {NOT_A_FUNCTION}")
-        setattr(function, _MARK, settled)
+        setattr(function, MARK, settled)
         return function
 
     return mark if function is None else mark(function)
@@ -89,7 +88,7 @@ def _settle(options: dict[str, Any]) -> Options:
 
 
 def _is_task(member: Any) -> bool:
-    return isinstance(member, FunctionType) and isinstance(getattr(member, _MARK, None), Options)
+    return isinstance(member, FunctionType) and isinstance(getattr(member, MARK, None), Options)
 
 
 class LoadFault(Struct, frozen=True):
@@ -129,7 +128,7 @@ class Registry:
 
         Adding the same function again changes nothing. Raises RegistrationError, also when the name is taken.
         """
-        task_type = what if isinstance(what, TaskType) else make_task_type(what, getattr(what, _MARK, Options()))
+        task_type = what if isinstance(what, TaskType) else make_task_type(what, getattr(what, MARK, Options()))
         known = self._types.get(task_type.name)
         if known is not None:
             if known.function is task_type.function:
@@ -269,4 +268,4 @@ def _add(registry: Registry, target: str, function: Function) -> None:
     try:
         registry.add(function)
     except RegistrationError as error:
-        registry.add_fault(target, str(error), [getattr(function, _MARK).name or function.__name__])
+        registry.add_fault(target, str(error), [getattr(function, MARK).name or function.__name__])

@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any, Never, NoReturn, get_args, get_type_hints
 
 from tasker.errors import RegistrationError
-from tasker.tasktypes.context import Context
+from tasker.tasktypes.reporting import Reporting
 
 Function = Callable[..., Any]
 
@@ -102,7 +102,7 @@ def read_signature(function: Function) -> Signature:
     found: list[Parameter] = []
     context: inspect.Parameter | None = None
     for parameter in inspect.signature(function).parameters.values():
-        if hints.get(parameter.name) is Context:
+        if is_context(hints.get(parameter.name)):
             _check_context(function, parameter, context)
             context = parameter
         else:
@@ -164,8 +164,13 @@ def _read_parameter(
     return Parameter(name, hints[name], how, in_array=kind in _POSITIONAL, default=default)
 
 
+def is_context(hint: Any) -> bool:
+    """Tell whether a parameter with this annotation gets the attempt's context, a Context or SyncContext."""
+    return isinstance(hint, type) and Reporting in hint.__bases__
+
+
 def _mentions_context(hint: Any) -> bool:
-    return hint is Context or any(_mentions_context(part) for part in get_args(hint))
+    return is_context(hint) or any(_mentions_context(part) for part in get_args(hint))
 
 
 def read_description(function: Function) -> Description:

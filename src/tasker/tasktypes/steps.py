@@ -1,7 +1,7 @@
 """What the functions of tasks ask of the service about their steps, and what it answers.
 
-`Context` asks; the worker answers (`Stepper`). On a loop these are calls, from a child process they are frames; so all of
-them are plain values. Times are the service's: a function passes durations.
+`Context` asks; the worker answers (`Stepper`). On a loop these are calls, from a child process they are frames; so all
+of them are plain values. Times are the service's: a function passes durations.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from tasker.model.steps import Child, Question, Step, Wait
+from tasker.model.steps import Child, Step, Wait
 
 StepEvent = Literal["step_started", "step_failed"]
 """`step_completed` is stored by the service, together with the step."""
@@ -44,10 +44,14 @@ class Sleep(Request, frozen=True):
 
 
 class Ask(Request, frozen=True):
-    """Ask a question, unless it is stored. Answer: Steps with the step."""
+    """Ask a question, unless it is stored. Answer: Steps with the step.
+
+    question: JSON text of a Question, whose parts no msgpack frame can hold as they are.
+    """
 
     key: str
-    question: Question
+    name: str
+    question: bytes
     timeout: timedelta | None = None
 
 
@@ -59,7 +63,7 @@ class CloseQuestion(Request, frozen=True):
 
 
 class ChildOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Options of submissions that a parent may give its children; None for the type's own, and the parent's deadline."""
+    """Options of submissions that a parent may give its children; None for the type's own."""
 
     queue: str | None = None
     priority: int | None = None

@@ -180,11 +180,12 @@ def schema_faults(validator: Validator, value: Any) -> Iterator[Fault]:
 
 def make_validator(schema: dict[str, Any]) -> Validator:
     """Return a validator that accepts what msgspec accepts: 1.0 is no integer, and formats are checked."""
-    return _validator_class()(schema, format_checker=_format_checker())
+    return validator_class()(schema, format_checker=format_checker())
 
 
 @lru_cache(maxsize=1)
-def _validator_class() -> Callable[..., Validator]:
+def validator_class() -> Callable[..., Validator]:
+    """Return the class of such validators."""
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
@@ -194,7 +195,8 @@ def _validator_class() -> Callable[..., Validator]:
 
 
 @lru_cache(maxsize=1)
-def _format_checker() -> Any:
+def format_checker() -> Any:
+    """Return the check of formats: what msgspec does not accept as a time or a UUID is a fault."""
     import datetime
     from decimal import Decimal
     from uuid import UUID
@@ -230,9 +232,9 @@ def _faults_of(error: ValidationError, pointer: str) -> Iterator[Fault]:
     if rule == "required":
         yield from (missing_field(pointer, name) for name in limit if name not in value)
     elif rule == "additionalProperties" and limit is False:
-        known = error.schema["properties"] if isinstance(error.schema, dict) else {}
+        known = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
         yield from (unknown_field(pointer, name, known) for name in value if name not in known)
-    elif rule == "anyOf":
+    elif rule == "anyOf" or (rule == "oneOf" and error.context):  # else several of the latter match
         yield from _union_faults(error, pointer)
     elif rule != "items":  # `items` of a tuple: maxItems reports the same fault
         yield Fault(pointer, _sentence(rule, limit, value))
@@ -295,6 +297,7 @@ def _sentence(rule: str, limit: Any, value: Any) -> str:
         "pattern": f"expected a string that matches {limit}",
         "format": _FORMATS.get(str(limit), f"expected a string of the format {limit}"),
         "uniqueItems": "expected no item twice",
+        "None": "holds what the schema allows nowhere",
     }
     return sentences.get(rule, f"does not meet `{rule}` of the schema")
 

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 from tasker.api.pages import list_query, page_parameters
 from tasker.api.replies import Reply
 from tasker.errors import Fault, Forbidden, RequestError
-from tasker.model.webhooks import EVENT_TYPES, Webhook
+from tasker.model.events import EVENT_TYPES
+from tasker.model.webhooks import Webhook
 from tasker.requests.webhooks import PREFIX, read_rotation, read_webhook, read_webhook_patch
 from tasker.rules.urls import UrlRules
 from tasker.service import Service

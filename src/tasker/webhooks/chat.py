@@ -1,4 +1,4 @@
-"""Messages for chats: one or two lines of text about an event. Pure.
+"""Messages for chats: a few lines of text about an event. Pure.
 
 A task's text is untrusted. In a chat it must not mention people, become a link, or break out of its line.
 """
@@ -6,6 +6,7 @@ A task's text is untrusted. In a chat it must not mention people, become a link,
 from __future__ import annotations
 
 import re
+from shlex import quote
 from typing import NamedTuple
 
 import msgspec
@@ -22,6 +23,13 @@ _VERBS = {
     "progress": "goes on",
     "output": "writes",
     "log": "logs",
+    "step_started": "begins a step",
+    "step_completed": "has done a step",
+    "step_failed": "failed in a step",
+    "input_required": "asks for an answer",
+    "input_given": "has got an answer",
+    "parked": "waits",
+    "resumed": "goes on",
     "retrying": "is tried again",
     "completed": "completed",
     "failed": "failed",
@@ -45,33 +53,50 @@ class _Data(Struct):
     message: str | None = None
     level: str = ""
     chunk: str = ""
+    name: str = ""
+    by: str | None = None
+    reason: str | None = None
 
 
 class _Parts(NamedTuple):
-    """A message in parts: the task type, what happened to the task, and the task's own text about it, if any."""
+    """A message in parts: the task type, what happened to the task, and the task's own text about it, if any.
+
+    answer: of a question, the command that answers it.
+    """
 
     type: str
     what: str
     text: str
+    answer: str = ""
 
 
 def make_text(event: Event, task: Task) -> str:
     """Return the message as plain text."""
     parts = _find_parts(event, task)
-    return f"{parts.type} {parts.what}" + (f"\n{parts.text}" if parts.text else "")
+    text = f"\n{parts.text}" if parts.text else ""
+    answer = f"\nAnswer on its page, or with: {parts.answer}" if parts.answer else ""
+    return f"{parts.type} {parts.what}{text}{answer}"
 
 
 def make_slack(event: Event, task: Task) -> bytes:
     """Return the message as JSON for Slack's incoming webhooks; what comes from the task is shown as code."""
     parts = _find_parts(event, task)
-    text = f"{_code(parts.type)} {parts.what}" + (f"\n{_code(parts.text)}" if parts.text else "")
-    return _encode({"text": text})
+    text = f"\n{_code(parts.text)}" if parts.text else ""
+    answer = f"\nAnswer on its page, or with: {_code(parts.answer)}" if parts.answer else ""
+    return _encode({"text": f"{_code(parts.type)} {parts.what}{text}{answer}"})
 
 
 def _find_parts(event: Event, task: Task) -> _Parts:
     attempt = f" in attempt {event.attempt}" if event.attempt > 1 else ""
     what = f"{_VERBS.get(event.type, event.type)}{attempt} (task {task.task_id})"
-    return _Parts(_tame(task.type), what, _tame(_find_text(event, task)))
+    return _Parts(_tame(task.type), what, _tame(_find_text(event, task)), _find_answer(event))
+
+
+def _find_answer(event: Event) -> str:
+    """Return the command that answers the question of an event; "" for any other event."""
+    if event.type != "input_required":
+        return ""
+    return f"tasker input {event.task_id} {_tame(quote(_read(event.data).name))} VALUE"
 
 
 def _find_text(event: Event, task: Task) -> str:
@@ -88,6 +113,21 @@ def _find_text(event: Event, task: Task) -> str:
             return "" if data.message is None else f"{data.level}: {data.message}"
         case "output":
             return data.chunk
+    return _find_step_text(event.type, data)
+
+
+def _find_step_text(type: str, data: _Data) -> str:
+    match type:
+        case "input_required":
+            return f"{data.name}: {data.message or ''}"
+        case "input_given":
+            return f"{data.name}, from {data.by}" if data.by else data.name
+        case "step_started" | "step_completed":
+            return data.name
+        case "step_failed":
+            return data.name if data.error is None else f"{data.name}: {data.error.detail}"
+        case "parked":
+            return (data.reason or "").replace("_", " ")
     return ""
 
 

@@ -72,7 +72,7 @@ def make_body(event: Event, task: Task, render: Render) -> bytes:
     return _body(event, _without(render(small), *_WIDE), Raw(b"{}"), truncated=True)
 
 
-_WIDE = ("params", "result", "metadata", "usage", "progress", "error", "tags")
+_WIDE = ("params", "result", "metadata", "usage", "progress", "error", "tags", "input")
 
 
 def _body(event: Event, task: bytes, data: Raw, *, truncated: bool = False) -> bytes:

@@ -8,8 +8,10 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.model import Attempt, Progress, Reason, Status, TaskProblem
+from tasker.model.tasks import ChildCounts
 from tasker.model.webhooks import WebhookRef
 from tasker.wire.shapes import Always, Moment, Sometimes, choices, like
+from tasker.wire.steps import Question, Step
 
 AsSent = Annotated[Any, Meta(description="As it was sent.")]
 Params = Annotated[
@@ -65,10 +67,19 @@ class Task(Struct, frozen=True, kw_only=True):
     scheduled_for: Moment | None = None
     webhook: Annotated[dict[str, Any], like("WebhookRef")] | None = None
     traceparent: str | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
+    children: Annotated[ChildCounts, Meta(description="Its children by status.")] | None = None
+    input: Annotated[Question, Meta(description="What it asks and nobody has answered yet.")] | None = None
     params_preview: str | None = None
     result_preview: str | None = None
     links: Always[dict[str, str]] = {}
     attempts: Sometimes[tuple[Attempt, ...]] | None = None
+    steps: Sometimes[Annotated[tuple[Step, ...], Meta(description="The last thousand of its steps.")]] | None = None
+    child_tasks: (
+        Sometimes[Annotated[tuple[Task, ...], Meta(description="Its newest children; `links.children` has all.")]]
+        | None
+    ) = None
 
     @property
     def is_whole(self) -> bool:

@@ -164,6 +164,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
                 metrics=metrics,
                 history=history,
                 check_budget=lambda claim: service.budgets.hold(claim),
+                start_children=lambda *request: service.children.start(*request),
             )
             worker, health = await stack.enter_async_context(opening)
         service = make_service(settings, engine, registry, clock, hub=hub, history=history, health=health)

@@ -18,12 +18,14 @@ from tasker.model import PartitionStats
 from tasker.model.history import History
 from tasker.release import release
 from tasker.service import Service
+from tasker.service.children import ChildLimits
 from tasker.service.hub import Hub
 from tasker.service.readiness import Health
 from tasker.tasktypes.registry import Registry
 from tasker.webhooks.dispatcher import Dispatcher
 from tasker.webhooks.sender import Sender
 from tasker.worker.attempts import AttemptRunner, BudgetCheck
+from tasker.worker.steps import ChildStarter
 from tasker.worker.worker import Worker
 
 
@@ -50,8 +52,10 @@ def make_service(
         public_load=settings.public_load,
         max_queues=settings.max_queues,
         max_schedules=settings.max_schedules,
+        child_limits=ChildLimits(settings.max_children, int(settings.max_body)),
         min_interval=settings.min_interval,
         url_rules=settings.url_rules,
+        max_answer=int(settings.max_result),
     )
 
 
@@ -65,6 +69,7 @@ async def open_worker(
     metrics: Metrics,
     history: History,
     check_budget: BudgetCheck,
+    start_children: ChildStarter,
 ) -> AsyncIterator[tuple[Worker, Health]]:
     """Yield a worker that is not started yet, and its health check; close its executor at the end."""
     executor = _make_executor(settings, registry)
@@ -80,6 +85,7 @@ async def open_worker(
         random=SystemRandom(),
         history=history,
         check_budget=check_budget,
+        start_children=start_children,
         max_output=int(settings.max_output),
     )
     worker = Worker(

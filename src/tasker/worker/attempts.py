@@ -23,6 +23,8 @@ from tasker.rules.secrets import Erased, Scrubber, reveal
 from tasker.tasktypes.registry import Registry
 from tasker.worker.outages import Backoff
 from tasker.worker.reports import Pace, ReportBuffer
+from tasker.worker.steps import ChildStarter, StepParts, StepServer, resumed, start_none
+from tasker.worker.wakeups import Wakeups
 
 _CLOCK_JITTER = timedelta(seconds=1)
 """Largest difference between an attempt's wall-clock times and its run time that does not count as a clock reset."""
@@ -34,13 +36,14 @@ BudgetCheck = Callable[[Claim], Awaitable[Outcome | None]]
 
 
 class RunningAttempt:
-    """An attempt that this worker runs. begun: its start by the monotonic clock."""
+    """An attempt that this worker runs. begun: its start by the monotonic clock. has_resumed: it began with steps."""
 
-    __slots__ = ("begun", "claim", "lease", "report", "scrubber", "stop")
+    __slots__ = ("begun", "claim", "has_resumed", "lease", "report", "scrubber", "stop")
 
     def __init__(self, claim: Claim, lease: Lease, report: ReportBuffer, stop: Stop, begun: float) -> None:
         self.begun = begun
         self.claim = claim
+        self.has_resumed = False
         self.lease = lease
         self.report = report
         self.scrubber: Scrubber | None = None
@@ -51,7 +54,7 @@ class AttemptRunner:
     """Runs the attempts of a worker.
 
     check_budget: asked before an attempt of a type that costs. max_output: bytes that an attempt may report, None for
-    no limit. history: takes how long successful attempts ran.
+    no limit. history: takes how long successful attempts ran. start_children: see ChildStarter.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class AttemptRunner:
         random: Random,
         history: History | None = None,
         check_budget: BudgetCheck | None = None,
+        start_children: ChildStarter | None = None,
         max_output: int | None = None,
     ) -> None:
         self._engine = engine
@@ -77,6 +81,9 @@ class AttemptRunner:
         self._max_output = max_output
         self._costs = frozenset(kind.name for kind in registry if kind.costs)
         self._with_secrets = {kind.name: kind.secrets for kind in registry if kind.secrets is not None}
+        self._with_context = frozenset(kind.name for kind in registry if kind.context_parameter is not None)
+        self._wakeups = Wakeups(engine)
+        self._step_parts = StepParts(engine, clock, self._wakeups, start_children or start_none)
         self._pace = Pace()
 
     def prepare(self, claim: Claim, lease: Lease, stop: Stop) -> RunningAttempt:
@@ -95,11 +102,12 @@ class AttemptRunner:
                     return refused
             if claim.type in self._with_secrets:
                 claim = await self._reveal(running)
-            return await self._executor.run(claim, running.report, running.stop, isolate=isolate)
+            stepper = await self._load_steps(running) if claim.type in self._with_context else None
+            return await self._executor.run(claim, running.report, running.stop, stepper=stepper, isolate=isolate)
         except Erased:
             return Failed(problem("secrets-erased", "its secret params are not here: submit the task again"))
-        except Unavailable as error:  # raised by the query for secrets, before the function has begun
-            _log.warning("worker.secrets_not_read", task_id=str(claim.task_id), reason=error.detail)
+        except Unavailable as error:  # raised by the query for secrets or steps, before the function has begun
+            _log.warning("worker.attempt_not_begun", task_id=str(claim.task_id), reason=error.detail)
             return Released()
         except Exception as error:
             return _failed_here(claim, error)
@@ -114,6 +122,19 @@ class AttemptRunner:
         running.scrubber = Scrubber(found)
         running.report.scrub = running.scrubber.report
         return structs.replace(claim, params=params, secrets=found)
+
+    async def _load_steps(self, running: RunningAttempt) -> StepServer:
+        """Return what answers about the attempt's steps, with those that are stored. Raises Unavailable."""
+        claim = running.claim
+        stored = await self._engine.steps.find(claim.task_id) if claim.has_steps else ()
+        if stored:
+            running.has_resumed = True
+            running.report.event(resumed(self._clock.now(), stored))
+        return StepServer(self._step_parts, running.lease, running.report, running.stop, stored)
+
+    def drain(self) -> None:
+        """Let no attempt wait in memory any more: those that wait for others park."""
+        self._wakeups.drain()
 
     def run_at_once(self, claim: Claim) -> Transition | None:
         """Run an attempt whose function awaits nothing; return its transition. None if the attempt needs `run`."""
@@ -141,17 +162,17 @@ class AttemptRunner:
         report = await running.report.finish()
         transition = self._transition(running, outcome)
         is_stored = await self.store_at_last(running.lease, transition, report)
-        self.stored(running.claim, transition, is_stored=is_stored)
+        self.stored(running.claim, transition, is_stored=is_stored, has_resumed=running.has_resumed)
         if is_stored and running.scrubber is not None and transition.status.is_terminal:
             await self._erase_secrets(running.claim)
 
-    def stored(self, claim: Claim, transition: Transition, *, is_stored: bool) -> None:
-        """Count and log an end. is_stored: what `Engine.complete` has returned."""
+    def stored(self, claim: Claim, transition: Transition, *, is_stored: bool, has_resumed: bool = False) -> None:
+        """Count and log an end. is_stored: what `Engine.complete` has returned. has_resumed: it is no whole run."""
         if not is_stored:
             _log.warning("task.attempt_superseded", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
             return
         self._metrics.attempt_ended(claim, transition)
-        if transition.ending == "succeeded":
+        if transition.ending == "succeeded" and not has_resumed:
             self._history.note(claim.type, transition.at - transition.started_at)
         if transition.error is not None:
             _log.warning(

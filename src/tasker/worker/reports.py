@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,9 @@ from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
 from tasker.executor.loop_prints import MAX_LINE, MAX_LINES
 from tasker.model import Lease, NewEvent, Progress, Report
+from tasker.model.steps import NewStep
 from tasker.model.usage import SUMMED, added, read_usage
+from tasker.tasktypes.steps import StepEvent
 
 FLUSH_AFTER = 0.05
 """Seconds between stores of an attempt's reports, unless many attempts report; see Pace."""
@@ -85,7 +87,10 @@ class ReportBuffer:
         self._used_before = usage
         self._usage: dict[str, Any] = {}
         self._usage_changed = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._steps: list[NewStep] = []
+        self._step_waiters: list[asyncio.Future[bool]] = []
+        self._timer: asyncio.Handle | None = None
+        self._is_urgent = False
         self._storing: asyncio.Task[None] | None = None
         self.max_output = max_output
         self.is_cut_off = False
@@ -131,6 +136,39 @@ class ReportBuffer:
         if self._count(len(data)):
             self._add_log(data)
 
+    def step(self, event: StepEvent, data: Mapping[str, Any]) -> None:
+        text = _encode(dict(data))
+        if self._count(len(text)):
+            self._add_event(event, text)
+
+    def event(self, event: NewEvent) -> None:
+        """Take an event that the worker itself makes; it does not count as output."""
+        self._end_output()
+        self._events.append(event)
+        self._flush_soon()
+
+    def end_sleep(self, step: NewStep, event: NewEvent) -> None:
+        """Take the end of a sleep; it is stored soon, with the next reports."""
+        self._steps.append(step)
+        self.event(event)
+
+    async def store_step(self, step: NewStep, event: NewEvent | None = None) -> bool:
+        """Store a step now, with its event, after all that was reported before; wait while the store is unavailable.
+
+        Return whether it is stored. False: the attempt is no longer the current one, or has ended. Raises what a bug
+        raises.
+        """
+        if self.lost or self._is_finished:
+            return False
+        if event is not None:
+            self._end_output()
+            self._events.append(event)
+        self._steps.append(step)
+        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._step_waiters.append(stored)
+        self._flush_at_once()
+        return await stored
+
     def printed(self, line: str, stream: str | None = None) -> bool:
         if not self._count(len(line)):
             return False
@@ -165,9 +203,11 @@ class ReportBuffer:
         self._is_finished = True
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         if self._storing is not None:
             await asyncio.wait([self._storing])
         left = self._take() if self._has_reports else None
+        _resolve(self._take_waiters(), False)
         self._held = 0
         if self._waiting:
             self._call_waiting()
@@ -189,8 +229,11 @@ class ReportBuffer:
         return False
 
     def _add_log(self, data: bytes) -> None:
-        self._end_output()  # so that output and log lines keep their order
-        self._add("log", data)
+        self._add_event("log", data)
+
+    def _add_event(self, type_: Any, data: bytes) -> None:
+        self._end_output()  # so that output and other events keep their order
+        self._add(type_, data)
         self._held += len(data) + _OVERHEAD
         self._flush_soon()
 
@@ -200,36 +243,59 @@ class ReportBuffer:
 
     @property
     def _has_reports(self) -> bool:
-        return bool(self._events or self._output or self._progress is not None or self._usage_changed)
+        return bool(self._events or self._output or self._steps or self._progress is not None or self._usage_changed)
 
     def _flush_soon(self) -> None:
         if self._timer is None and self._storing is None and not self.lost and not self._is_finished:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(self._pace.next(loop.time()), self._flush)
 
-    def _flush(self) -> None:
-        self._timer = None
-        self._storing = asyncio.get_running_loop().create_task(self._store(self._take(), self._held))
+    def _flush_at_once(self) -> None:
+        """Store as soon as the coroutines that are ready have run: steps of several may share the commit."""
+        if self._storing is not None or self._is_urgent:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._is_urgent = True
+        self._timer = asyncio.get_running_loop().call_soon(self._flush)
 
-    async def _store(self, report: Report, held: int) -> None:
+    def _flush(self) -> None:
+        self._timer, self._is_urgent = None, False
+        storing = self._store(self._take(), self._held, self._take_waiters())
+        self._storing = asyncio.get_running_loop().create_task(storing)
+
+    async def _store(self, report: Report, held: int, waiters: list[asyncio.Future[bool]]) -> None:
         """Store a report that takes `held` bytes of memory; more may come meanwhile.
 
         It is kept for another try only if the store is unavailable. In any other case waiting reporters may continue.
+        waiters: of its steps.
         """
+        is_unavailable = False
         try:
             self.lost = not await self._engine.record(self._lease, self._scrubbed(report))
+            _resolve(waiters, not self.lost)
         except Unavailable as error:
-            held = 0
+            held, is_unavailable = 0, True
             self._put_back(report)
+            self._step_waiters = [*waiters, *self._step_waiters]
             _log.warning("report.not_stored", task_id=str(self._lease.task_id), reason=error.detail)
-        except Exception:  # a bug of ours
+        except Exception as error:  # a bug of ours
             _log.exception("report.lost", task_id=str(self._lease.task_id), attempt=self._lease.attempt)
+            _fail(waiters, error)
         finally:
             self._storing = None
             self._held = 0 if self.lost else self._held - held
             self._call_waiting()
-            if self._has_reports:
-                self._flush_soon()
+            self._go_on(at_once=not is_unavailable)
+
+    def _go_on(self, *, at_once: bool) -> None:
+        """Store what has come meanwhile; if there are steps, at once."""
+        if self.lost:
+            _resolve(self._take_waiters(), False)
+        if self._step_waiters and at_once and not self._is_finished:
+            self._flush_at_once()
+        elif self._has_reports:
+            self._flush_soon()
 
     def _scrubbed(self, report: Report) -> Report:
         return report if self.scrub is None else self.scrub(report)
@@ -253,7 +319,12 @@ class ReportBuffer:
         events, self._events = tuple(self._events), []
         changed, self._usage_changed = self._usage_changed, False
         usage = self._all_usage() if changed else None
-        return Report(events=events, progress=progress, usage=usage)
+        steps, self._steps = tuple(self._steps), []
+        return Report(events=events, steps=steps, progress=progress, usage=usage)
+
+    def _take_waiters(self) -> list[asyncio.Future[bool]]:
+        waiters, self._step_waiters = self._step_waiters, []
+        return waiters
 
     def _all_usage(self) -> bytes:
         before = read_usage(self._used_before)
@@ -266,7 +337,20 @@ class ReportBuffer:
             events = tuple(event for event in events if event.type != "progress")
             self._progress = report.progress
         self._events = [*events, *self._events]
+        self._steps = [*report.steps, *self._steps]
         self._usage_changed = self._usage_changed or report.usage is not None
+
+
+def _resolve(waiters: Sequence[asyncio.Future[bool]], is_stored: bool) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(is_stored)
+
+
+def _fail(waiters: Sequence[asyncio.Future[bool]], error: Exception) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(error)
 
 
 def _size(text: str) -> int:

@@ -97,6 +97,7 @@ class Worker:
         Return whether the end of every attempt was stored; a task whose end was not stored runs again.
         """
         await _cancel(self._claiming)
+        self._runner.drain()
         self.leases.announce_draining()
         if self._attempts:
             _log.info("worker.draining", running=self.running, seconds=within.total_seconds())

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from tasker.builtin.gpt.messages import Message
-from tasker.builtin.gpt.schema import check_schema
-from tasker.builtin.gpt.strict import Schema
 from tasker.errors import Fault
+from tasker.validation.schemas import Schema, check_schema
 
 MAX_TOKENS = 256
 MAX_TOKENS_OF_JSON = 2048

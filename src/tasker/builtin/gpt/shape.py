@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tasker.builtin.gpt.patterns import compile_pattern
-from tasker.builtin.gpt.schema import shorten
-from tasker.builtin.gpt.strict import Schema, is_strict, to_object
+from tasker.builtin.gpt.strict import is_strict, to_object
 from tasker.builtin.gpt.text import mend_escapes
 from tasker.errors import Fail
 from tasker.validation.jsontext import escape
+from tasker.validation.patterns import compile_pattern
+from tasker.validation.schemas import Schema, shorten
 
 MAX_SECONDS = 1.0
 """Time limit of a check: a schema that refers to itself in many ways could take for ever."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-Schema = dict[str, Any]
+from tasker.validation.schemas import Schema
 
 MAX_DEPTH = 10
 _STRUCTURE = {

@@ -34,13 +34,13 @@ from tasker.builtin.gpt.params import (
 )
 from tasker.builtin.gpt.request import Request, Server, openai_server
 from tasker.builtin.gpt.shape import make_shape
-from tasker.builtin.gpt.strict import Schema
 from tasker.clock import Clock, SystemClock
 from tasker.config.settings import GptSettings
 from tasker.errors import Fail
 from tasker.model import RetryPolicy
 from tasker.tasktypes.context import Context
 from tasker.tasktypes.registry import task
+from tasker.validation.schemas import Schema
 
 OPENAI_MODEL = "gpt-5.4-mini"
 """The default, unless the task or TASKER_GPT_MODEL names a model: small, and writes without reasoning first."""

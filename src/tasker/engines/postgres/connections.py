@@ -157,6 +157,8 @@ class Connections:
         self._journal_table = journal_table
         self.on_commit: Callable[[Transaction], None] = lambda _: None
         """Called with each transaction that is durable."""
+        self.write_counts: Callable[[Transaction], Awaitable[None]] = _no_groups
+        """Writes what a transaction has gathered about groups, as the last thing before COMMIT."""
         self.route: Callable[[Mapping[str, int]], Told] = tell_everybody
         """Says who is told of a transaction's new tasks; see Transaction."""
         self.size = size
@@ -391,6 +393,8 @@ class Connections:
             tx.connection = connection
             try:
                 result = await work(tx)
+                if tx.groups:
+                    await self.write_counts(tx)
             except (RequestError, asyncpg.PostgresError):
                 await connection.execute("ROLLBACK")
                 raise
@@ -425,6 +429,10 @@ async def _within(connection: Connection, begin: str) -> AsyncIterator[None]:
         await connection.execute("ROLLBACK")
         raise
     await connection.execute("COMMIT")
+
+
+async def _no_groups(_: Transaction) -> None:
+    """Write nothing: there is no engine yet."""
 
 
 async def _leave_as_it_is(_: Connection) -> None:

@@ -9,10 +9,13 @@ import asyncpg
 
 from tasker.engines.postgres.attempts import insert_events
 from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.groups import TaskGroups
+from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.lists import Lists
-from tasker.engines.postgres.retention import OnTasks
+from tasker.engines.postgres.parking import Parking
+from tasker.engines.postgres.retention import Erasure, OnTasks
 from tasker.engines.postgres.rows import head_of, task_of
-from tasker.engines.postgres.ties import End
+from tasker.engines.postgres.ties import End, TiedTasks
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import reopened
@@ -25,6 +28,18 @@ from tasker.model.control import Chosen, Counted
 
 class TaskChanges(OnTasks):
     """Cancel, retry and delete, on the tables of one schema."""
+
+    def __init__(
+        self,
+        queries: dict[str, str],
+        jobs: Jobs,
+        parking: Parking,
+        ties: TiedTasks,
+        erasure: Erasure,
+        groups: TaskGroups,
+    ) -> None:
+        super().__init__(queries, jobs, parking, ties, erasure)
+        self._groups = groups
 
     async def cancel(self, tx: Transaction, task_id: UUID) -> Task:
         """Cancel a pending task, or ask the worker of a running one to."""
@@ -58,12 +73,14 @@ class TaskChanges(OnTasks):
             return await self._task(tx, task_id)
         if row["status"] not in ("failed", "cancelled"):
             raise cannot("retry", row["status"])
-        depends_on = read_extra(row["extra"])["depends_on"] if row["extra"] else ()
+        extra = read_extra(row["extra"]) if row["extra"] else _NO_TIES
+        depends_on, after = extra["depends_on"], extra["depends_on_group"]
         waits_for, failed = await self._ties.check_retry(
             tx, row["owner"], row["type"], row["unique_key"], depends_on, may_miss=row["saw_all"]
         )
         if failed is not None:
             raise dependency_not_completed(failed)
+        waits_for_group = after is not None and await self._groups.check_retry(tx, row["owner"], after)
         await tx.execute(self._queries["keep_latest_attempt"], row["seq"])
         head = await tx.fetchrow(self._queries["head_by_seq"], row["seq"])
         entries = reopened(head_of(head), head["now"])
@@ -71,7 +88,11 @@ class TaskChanges(OnTasks):
         tx.journal.append(logged(task_id, entries[-1:]))
         await tx.execute(self._queries["retry_task"], row["seq"], entries[-1].sequence)
         await tx.execute(self._queries["forget_failure"], row["seq"])
-        if waits_for:
+        if row["has_dependants"]:
+            await self._groups.move(tx, {task_id: Status.PENDING})
+        if waits_for_group:
+            await self._groups.wait_for(tx, row["seq"], row["owner"], after)
+        if waits_for or waits_for_group:
             await self._ties.wait_for(tx, row["seq"], waits_for)
         await self._jobs.promote(tx)
         tx.changes.append(Change(task_id, Status.PENDING))
@@ -103,6 +124,9 @@ class TaskChanges(OnTasks):
     async def _task(self, tx: Transaction, task_id: UUID) -> Task:
         row: Any = await tx.fetchrow(self._queries["task_by_id"], task_id)
         return task_of(row)
+
+
+_NO_TIES: dict[str, Any] = {"depends_on": (), "depends_on_group": None}
 
 
 class PostgresControl:

@@ -21,6 +21,7 @@ from tasker.engines.postgres.clock_steps import DatabaseSteps
 from tasker.engines.postgres.commits import Batches
 from tasker.engines.postgres.connections import Connections, OnAcquire
 from tasker.engines.postgres.control import PostgresControl, TaskChanges
+from tasker.engines.postgres.groups import TaskGroups
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.listener import LOCKS, Listener
@@ -54,6 +55,7 @@ from tasker.engines.shared.listeners import Listeners
 from tasker.engines.shared.looks import DEFAULT_BOUNDS, Bounds
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.failures import Failures
+from tasker.engines.shared.stores.groups import Groups
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
 from tasker.engines.shared.task_log import find_log
@@ -150,11 +152,13 @@ class PostgresEngine:
         self._jobs = jobs = Jobs(schema)
         self._limits = limits = Limits(named, jobs)
         self._parking = parking = Parking(named, limits)
-        self._ties = ties = TiedTasks(named, jobs, parking)
-        self._erasure = Erasure(named)
-        self._changes = TaskChanges(named, jobs, parking, ties, self._erasure)
+        self._groups = groups = TaskGroups(texts)
+        connections.write_counts = groups.write_counts
+        self._ties = ties = TiedTasks(named, jobs, parking, groups)
+        self._erasure = Erasure(named, groups)
+        self._changes = TaskChanges(named, jobs, parking, ties, self._erasure, groups)
         self._retention = Retention(texts, jobs, parking, ties, self._erasure)
-        self._submits = Submits(texts, jobs, ties, self._changes)
+        self._submits = Submits(texts, jobs, ties, groups, self._changes)
         self._starts = Starts(named, jobs, limits, parking, ties)
         self._settler = Settler(connections, ties)
         self._drafts = Batches(connections, self._submits.store, at_once=_SUBMIT_TRANSACTIONS)
@@ -175,7 +179,9 @@ class PostgresEngine:
     def _make_stores(self, texts: Texts, journal: JournalLimits) -> None:
         connections, named, erase_until = self._connections, self._queries, self._steps.erase_until
         database = self._database = PostgresDatabase(connections, texts, erase_until)
-        self.archive: protocol.ArchiveStore = PostgresArchive(connections, texts, self._erasure, self._ties)
+        self.archive: protocol.ArchiveStore = PostgresArchive(
+            connections, texts, self._erasure, self._ties, self._groups
+        )
         self.tombstones: protocol.TombstoneStore = PostgresTombstones(connections, self._erasure)
         self.webhooks: protocol.WebhookStore = PostgresWebhooks(database)
         self.schedules: protocol.ScheduleStore = PostgresSchedules(database, self._submits, self._changes)
@@ -184,6 +190,7 @@ class PostgresEngine:
         self.usage: protocol.UsageStore = Usage(database)
         self.stats: protocol.StatsStore = PostgresStats(connections, named, database)
         self.failures: protocol.FailureStore = Failures(database)
+        self.groups: protocol.GroupStore = Groups(database)
         self.audit: protocol.AuditStore = Audit(database)
         self.secrets: protocol.SecretStore = Secrets(database)
         self.keys: protocol.KeyStore = PostgresKeys(database)

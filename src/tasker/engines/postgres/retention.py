@@ -12,6 +12,7 @@ import asyncpg
 from tasker.engines.postgres.attachments import erase_webhooks
 from tasker.engines.postgres.clock_steps import EraseUntil
 from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.groups import TaskGroups
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.tables import PostgresRows, Texts
@@ -37,8 +38,9 @@ _FIRST: tuple[str, str, datetime, int] = ("", "", datetime(1, 1, 1, tzinfo=UTC),
 class Erasure:
     """Erases tasks, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str]) -> None:
+    def __init__(self, queries: dict[str, str], groups: TaskGroups) -> None:
         self._queries = queries
+        self._groups = groups
 
     async def delete(self, tx: Transaction, seq: int, task_id: UUID) -> None:
         """Erase a task for its client, with its keys."""
@@ -76,6 +78,7 @@ class Erasure:
 
     async def _erase(self, tx: Transaction, seqs: Sequence[int], task_ids: Sequence[UUID]) -> None:
         """Erase tasks and all their rows in other tables, except idempotency keys. No other code erases tasks."""
+        await self._groups.erase(tx, seqs)
         await tx.execute(self._queries["erase_tasks"], seqs)
         await tx.execute(self._queries["delete_task_secrets"], task_ids)
         await erase_webhooks(tx, self._queries, task_ids)

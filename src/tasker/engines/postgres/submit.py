@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from tasker.engines.postgres.attachments import insert_secrets
 from tasker.engines.postgres.control import TaskChanges
+from tasker.engines.postgres.groups import Member, TaskGroups
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.partitions import QueuedTask
 from tasker.engines.postgres.tables import PostgresRows, Texts
@@ -26,11 +27,12 @@ from tasker.release import LIMITS
 class Submits:
     """Stores drafts, on the tables of one schema."""
 
-    def __init__(self, texts: Texts, jobs: Jobs, ties: TiedTasks, changes: TaskChanges) -> None:
+    def __init__(self, texts: Texts, jobs: Jobs, ties: TiedTasks, groups: TaskGroups, changes: TaskChanges) -> None:
         self._texts = texts
         self._queries = texts.queries
         self._jobs = jobs
         self._ties = ties
+        self._groups = groups
         self._changes = changes
 
     async def store(self, tx: Transaction, drafts: Sequence[Draft]) -> list[Receipt]:
@@ -62,11 +64,13 @@ class Submits:
         if ties.replaces is not None:
             await self._changes.cancel_if_open(tx, ties.replaces)
             ties = await self._ties.find(tx, draft)  # this may have ended a dependency
-        for seq in await self._insert(tx, [draft], waits=bool(ties.waits_for)):  # empty if an earlier try stored it
-            if ties.waits_for:
+        for seq in await self._insert(tx, [draft], waits=ties.waits):  # empty if an earlier try stored it
+            if ties.waits_for_group and draft.after_group is not None:
+                await self._groups.wait_for(tx, seq, draft.owner, draft.after_group)
+            if ties.waits:
                 await self._ties.wait_for(tx, seq, ties.waits_for)
             if ties.error is not None:
-                await self._ties.fail_pending(tx, {seq: ties.error})
+                await self._ties.settle_dependants(tx, await self._ties.fail_pending(tx, {seq: ties.error}))
         return Receipt(draft.task_id, "stored")
 
     async def _find_ties(self, tx: Transaction, draft: Draft) -> Ties:
@@ -94,9 +98,16 @@ class Submits:
         if any(draft.webhook is not None for draft in drafts):
             given = [(draft.webhook, draft.task_id) for draft in drafts if draft.webhook and draft.task_id in stored]
             await attach(self._rows(tx), given)
+        await self._join_groups(tx, drafts, {row["task_id"]: row["seq"] for row in rows})
         tx.journal += [created(row["task_id"]) for row in rows]
         tx.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
         return [row["seq"] for row in rows]
+
+    async def _join_groups(self, tx: Transaction, drafts: Sequence[Draft], stored: Mapping[UUID, int]) -> None:
+        """Add stored drafts, given with their seqs, to their groups."""
+        named = [(draft, draft.group) for draft in drafts if draft.extra is not None and draft.task_id in stored]
+        members = [Member(stored[draft.task_id], draft.owner, name) for draft, name in named if name is not None]
+        await self._groups.join(tx, members)
 
     def _rows(self, tx: Transaction) -> PostgresRows:
         return PostgresRows(self._texts, tx.connection, tx)
@@ -149,6 +160,7 @@ def _rare_options(draft: Draft, sender: str) -> str | None:
         "weight": None if draft.weight == 1 else draft.weight,
         "cache_key": draft.cache_key,
         "extra": None if draft.extra is None else encode(draft.extra).decode(),
+        "has_dependants": draft.group is not None or None,
         "awaited": draft.is_awaited or draft.webhook is not None or None,
         "waiter": sender if draft.is_awaited and draft.webhook is None else None,
     }

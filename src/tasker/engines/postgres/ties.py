@@ -15,6 +15,7 @@ import structlog
 
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.failures import Failure, note_failures
+from tasker.engines.postgres.groups import TaskGroups
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.rows import head_of
@@ -24,8 +25,8 @@ from tasker.engines.shared.refusals import joined, key_in_use, no_dependency, no
 from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import decode_problem, encode
 from tasker.errors import Unavailable
-from tasker.model import Change, Draft, Receipt, Status, TaskProblem
-from tasker.rules.lifecycle import deadline_passed, dependency_failed
+from tasker.model import AfterGroup, Change, Draft, Receipt, Status, TaskProblem
+from tasker.rules.lifecycle import deadline_passed, dependency_failed, group_failed
 
 _log = structlog.get_logger(__name__)
 _TIES = 0x74696573
@@ -43,16 +44,18 @@ class End(NamedTuple):
 def is_tied(draft: Draft) -> bool:
     """Return whether a draft depends on existing tasks: one may answer for it, or keep it waiting; or it is refused."""
     tied = draft.cache_key is not None or draft.unique_key is not None or bool(draft.depends_on)
+    tied = tied or draft.after_group is not None
     return tied or draft.refusal is not None
 
 
 class TiedTasks:
     """The ties and deadlines of tasks, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], jobs: Jobs, parking: Parking) -> None:
+    def __init__(self, queries: dict[str, str], jobs: Jobs, parking: Parking, groups: TaskGroups) -> None:
         self._queries = queries
         self._jobs = jobs
         self._parking = parking
+        self._groups = groups
 
     async def lock(self, tx: Transaction, drafts: Sequence[Draft]) -> None:
         """Lock the cache keys and unique keys of these drafts until the transaction ends."""
@@ -79,6 +82,8 @@ class TiedTasks:
             return Ties(joined(draft, other))
         if other is not None and draft.on_conflict == "reject":
             return Ties(Receipt(other, "refused", refusal=not_unique(str(draft.unique_key), other)))
+        if draft.after_group is not None:
+            return await self._groups.find_tie(tx, draft, draft.after_group, other)
         return await self._dependencies(tx, draft, other) if draft.depends_on else Ties(replaces=other)
 
     async def _cached(self, tx: Transaction, draft: Draft) -> UUID | None:
@@ -137,11 +142,17 @@ class TiedTasks:
         open_ = [row["task_id"] for row in found.values() if not Status(row["status"]).is_terminal]
         return open_, next(iter([*ended, *missing]), None)
 
-    async def resume(self, tx: Transaction, task_id: UUID, depends_on: Sequence[UUID]) -> None:
+    async def resume(
+        self, tx: Transaction, task_id: UUID, depends_on: Sequence[UUID], after: AfterGroup | None
+    ) -> None:
         """Settle an imported waiting task, whose dependencies may have ended before the import."""
         found = await self._lock_dependencies(tx, depends_on)
-        seq = await tx.fetchval(self._queries["waiting_task"], task_id)
-        if seq is None:
+        row = await tx.fetchrow(self._queries["waiting_task"], task_id)
+        if row is None:
+            return
+        seq = row["seq"]
+        if after is not None:
+            await self._groups.resume(tx, seq, row["owner"], after)
             return
         await tx.execute(self._queries["forget_dependencies"], [seq])
         ended = next((row for row in found.values() if row["status"] in ("failed", "cancelled")), None)
@@ -156,19 +167,25 @@ class TiedTasks:
             await self._jobs.promote(tx)
 
     async def wait_for(self, tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
-        """Make a pending task wait until these open tasks have completed; the transaction has locked their rows."""
-        rows = await self._lock_dependencies(tx, others)
-        await tx.execute(self._queries["have_dependants"], [row["seq"] for row in rows.values()])
-        await tx.execute(self._queries["insert_dependencies"], seq, list(others))
+        """Make a pending task wait until these open tasks have completed; the transaction has locked their rows.
+
+        others: none if a group is waited for.
+        """
+        if others:
+            rows = await self._lock_dependencies(tx, others)
+            await tx.execute(self._queries["have_dependants"], [row["seq"] for row in rows.values()])
+            await tx.execute(self._queries["insert_dependencies"], seq, list(others))
         await tx.execute(self._queries["wait_for"], seq)
 
     async def settle_dependants(self, tx: Transaction, ends: Sequence[End]) -> None:
-        """Queue the dependants of completed tasks; fail the dependants of other tasks, and in turn their dependants.
+        """Count the ends of tasks in their groups. Queue the dependants of completed tasks; fail those of other tasks, and
+        in turn their dependants.
 
         One transaction settles SETTLED_AT_ONCE. Tasks whose dependants are left go to `tx.unsettled`.
         """
         while ends:
             by_id = {end.task_id: end for end in ends}
+            await self._groups.move(tx, {end.task_id: end.status for end in ends})
             most = tx.left_to_settle
             rows = await tx.fetch(self._queries["lock_dependants"], list(by_id), most + 1)
             if len(rows) > most:
@@ -182,20 +199,39 @@ class TiedTasks:
             ends = await self.fail_pending(tx, {seq: dependency_failed(*end) for seq, end in unmet.items()})
 
     async def settle_rest(self, tx: Transaction, task_ids: Sequence[UUID]) -> None:
-        """Settle the dependants of these tasks, except of a task that was run again meanwhile."""
+        """Settle the dependants of these tasks and groups, except of a task that was run again meanwhile."""
         rows = await tx.fetch(self._queries["lock_ended"], task_ids)
         ends = [End(row["task_id"], Status(row["status"]), _problem(row["error"])) for row in rows]
         await self.settle_dependants(tx, ends)
+        await self._settle_groups(tx, task_ids)
 
     async def find_unsettled(self, tx: Transaction, limit: int) -> list[UUID]:
-        """Return ended tasks with waiting dependants, which the process that ended them did not finish settling."""
-        return [row["depends_on"] for row in await tx.fetch(self._queries["unsettled"], limit)]
+        """Return ended tasks and groups with waiting dependants, which the process that ended them did not settle."""
+        tasks = [row["depends_on"] for row in await tx.fetch(self._queries["unsettled"], limit)]
+        return tasks + await self._groups.find_unsettled(tx, limit)
+
+    async def _settle_groups(self, tx: Transaction, group_ids: Sequence[UUID]) -> None:
+        """Queue the tasks that waited for the ends of groups, or fail them; other ids are no groups."""
+        rows = await self._groups.lock_dependants(tx, group_ids, max(0, tx.left_to_settle))
+        tx.left_to_settle -= len(rows)
+        waiting = [row for row in rows if row["is_waiting"]]
+        met = [row["task_seq"] for row in waiting if not row["fails"]]
+        unmet = [row for row in waiting if row["fails"]]
+        await self._queue_released(tx, met)
+        errors = {row["task_seq"]: group_failed(row["name"], row["failed"], row["cancelled"]) for row in unmet}
+        await self.settle_dependants(tx, await self.fail_pending(tx, errors))
+        if rows:
+            await self._groups.forget_empty(tx, group_ids)
 
     async def _release(self, tx: Transaction, met: Sequence[tuple[int, UUID]]) -> None:
         if not met:
             return
         await tx.execute(self._queries["delete_dependencies"], *(list(column) for column in zip(*met, strict=True)))
-        released = await tx.fetch(self._queries["release"], [seq for seq, _ in met])
+        await self._queue_released(tx, [seq for seq, _ in met])
+
+    async def _queue_released(self, tx: Transaction, seqs: Sequence[int]) -> None:
+        """Queue those of these tasks that wait for no other task any more."""
+        released = await tx.fetch(self._queries["release"], seqs) if seqs else ()
         if released:
             await self._jobs.promote(tx)
         tx.changes += [Change(row["task_id"], Status.PENDING) for row in released]

@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from tasker.engines.postgres.notifications import for_processes, for_workers, statements
+from tasker.engines.shared.groups import GroupChanges
 from tasker.engines.shared.journal import packed_rows
 from tasker.errors import RequestError
 from tasker.model import Change
@@ -55,6 +56,7 @@ class Transaction:
         "changes",
         "connection",
         "freed",
+        "groups",
         "is_commit_sent",
         "is_retry",
         "journal",
@@ -93,8 +95,10 @@ class Transaction:
         self.told = Told()
         self.freed: list[Freed] = []
         """Attempts that it has ended: other tasks may start in their place."""
+        self.groups = GroupChanges()
+        """What it changes about the counts of groups, written right before the end."""
         self.unsettled: set[UUID] = set()
-        """Tasks that have ended, with dependants that are left to another transaction."""
+        """Tasks and groups that have ended, with dependants that are left to another transaction."""
         self.left_to_settle = SETTLED_AT_ONCE
 
     def fetch(self, query: str, *values: Any) -> Awaitable[Any]:
@@ -120,12 +124,13 @@ class Transaction:
         """Undo what the block does, and what it gathers, if it is refused (RequestError, UniqueViolationError)."""
         await self.execute("SAVEPOINT inner_work")
         journal, changes, partitions = len(self.journal), len(self.changes), Counter(self.partitions)
+        groups = self.groups.copy()
         try:
             yield
         except (RequestError, asyncpg.UniqueViolationError):  # others end the whole transaction
             await self.execute("ROLLBACK TO SAVEPOINT inner_work")
             del self.journal[journal:], self.changes[changes:]
-            self.partitions = partitions
+            self.partitions, self.groups = partitions, groups
             raise
 
     def tell_of(self, task_id: UUID, *, awaited: bool, waiter: str | None) -> None:

@@ -20,6 +20,7 @@ from tasker.engines.protocol.bulk import BulkStore
 from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.engine import ClaimRequest, Engine, Heartbeat, Listener
 from tasker.engines.protocol.failures import FailureStore
+from tasker.engines.protocol.groups import GroupStore
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
@@ -28,6 +29,7 @@ from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
 from tasker.engines.protocol.stats import StatsStore
+from tasker.engines.protocol.steps import StepStore
 from tasker.engines.protocol.tombstones import TombstoneStore
 from tasker.engines.protocol.usage import UsageStore
 from tasker.engines.protocol.webhooks import WebhookStore
@@ -41,6 +43,7 @@ __all__ = [
     "Control",
     "Engine",
     "FailureStore",
+    "GroupStore",
     "Heartbeat",
     "JournalStore",
     "KeyStore",
@@ -51,6 +54,7 @@ __all__ = [
     "ScheduleStore",
     "SecretStore",
     "StatsStore",
+    "StepStore",
     "TombstoneStore",
     "UsageStore",
     "WebhookStore",

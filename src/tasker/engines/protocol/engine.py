@@ -12,6 +12,7 @@ from tasker.engines.protocol.audit import AuditStore
 from tasker.engines.protocol.bulk import BulkStore
 from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.failures import FailureStore
+from tasker.engines.protocol.groups import GroupStore
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
@@ -90,6 +91,7 @@ class Engine(Protocol):
     stats: StatsStore
     steps: StepStore
     failures: FailureStore
+    groups: GroupStore
     webhooks: WebhookStore
     tombstones: TombstoneStore
     journal: JournalStore

@@ -70,6 +70,9 @@ def merge(head: Head, kept: Iterable[Entry], after: int, limit: int) -> list[Ent
 
 def followed(head: Head, change: Transition, time: Any) -> list[Entry]:
     """Return the entries to store for an attempt that another one follows; the last number is the new `before`."""
+    if change.wait is not None:
+        parked = {"reason": change.wait.reason, "until": change.run_at}
+        return [*latest(head), Entry(head.last + 1, head.attempt, "parked", time, _encode(parked))]
     error = None if change.error is None else structs.replace(change.error, traceback=None)
     delay = 0.0 if change.run_at is None else (change.run_at - change.at).total_seconds()
     why = {"ending": change.ending, "reason": change.reason, "delay": delay, "error": error}

@@ -211,7 +211,7 @@ class Dialect:
         source = f"{self.schema}.{key.table}{self.hint.format(key.index_name) if key.index_name else ''}"
         # Not a comparison of rows: for that, PostgreSQL would read all entries of the key.
         each = [
-            f"SELECT seq FROM {source} WHERE {key.column} = :{key.mark(place)}{only} AND {_RANGE}"  # noqa: S608
+            f"SELECT seq FROM {source} WHERE {key.column} = {key.wanted(place, self.schema)}{only} AND {_RANGE}"  # noqa: S608
             for place in range(count)
         ]
         return Way(self.among.format(" UNION ALL ".join(each)), _first_edge(each, share=count))
@@ -228,7 +228,7 @@ class Dialect:
     def _noted(self, key: _Key) -> str:
         """Return the condition that a task is in the table of a key."""
         found = f"SELECT 1 FROM {self.schema}.{key.table} AS noted"  # noqa: S608
-        return f"EXISTS ({found} WHERE noted.{key.column} = :{key.mark(0)} AND noted.seq = task.seq)"
+        return f"EXISTS ({found} WHERE noted.{key.column} = {key.wanted(0, self.schema)} AND noted.seq = task.seq)"
 
     def _contains(self, text: str) -> str:
         """Return the condition that params or an error contain a text. No long ones are read."""
@@ -250,7 +250,8 @@ class Dialect:
 class _Key(NamedTuple):
     """A field of a filter with an index in order of seq.
 
-    index_name: in SQLite; "" for the table's own order. left_out: the value that the index leaves out.
+    index_name: in SQLite; "" for the table's own order. left_out: the value that the index leaves out. found: the SQL
+    of the column's value, with `{schema}` and, for the value of the filter, `{value}`.
     """
 
     name: str
@@ -258,6 +259,7 @@ class _Key(NamedTuple):
     table: str
     index_name: str = ""
     left_out: str | None = None
+    found: str = "{value}"
 
     def values(self, where: TaskFilter) -> tuple[Any, ...]:
         """Return the values of the field; there may be several, or none."""
@@ -272,6 +274,10 @@ class _Key(NamedTuple):
     def mark(self, place: int) -> str:
         """Return the name of a value in queries."""
         return f"{self.column}_{place}"
+
+    def wanted(self, place: int, schema: str) -> str:
+        """Return the SQL of the value that the column must have."""
+        return self.found.format(schema=schema, value=f":{self.mark(place)}")
 
 
 def values_of(where: TaskFilter, convert: Callable[[Any], Any]) -> dict[str, Any]:
@@ -333,7 +339,12 @@ _TOUCHED = (
 )
 _RANGE = "seq >= :low AND seq < :below"
 _SEVERAL = (_Key("types", "type", "task", "task_type"), _Key("queues", "queue", "task", "task_queue", "default"))
-_NOTED = (_Key("schedule_id", "schedule_id", "task_schedule"), _Key("error", "failure", "task_failure"))
+_NOTED = (
+    _Key("schedule_id", "schedule_id", "task_schedule"),
+    _Key("error", "failure", "task_failure"),
+    _Key("group", "name", "task_group_member", "task_group_seq"),
+    _Key("parent", "parent", "child", found="(SELECT seq FROM {schema}.task WHERE task_id = {value})"),
+)
 _KEYED = (
     *_SEVERAL,
     _Key("owner", "owner", "task", "task_owner", ""),

@@ -81,6 +81,11 @@ def skip_reason(error: RequestError) -> SkipReason:
     return "not_unique" if error.kind.name == "not-unique" else "dependency"
 
 
+def child_of_open() -> Conflict:
+    """Conflict: the task is the child of a task that may still ask for its result."""
+    return Conflict("it is the child of an open task: delete that one, once it has ended")
+
+
 def not_settled() -> Conflict:
     """Conflict: dependants of the task still wait for it, though it has ended."""
     return Conflict("tasks that depend on it are not settled yet: delete it a little later")
@@ -95,6 +100,17 @@ def no_dependency(depends_on: Sequence[UUID], missing: Sequence[int]) -> Invalid
     """Invalid: the tasks at the indexes `missing` of depends_on do not exist."""
     faults = [Fault(f"/depends_on/{place}", f"there is no task {depends_on[place]}") for place in missing]
     return Invalid("the task depends on tasks that do not exist", faults=faults)
+
+
+def no_group(name: str) -> Invalid:
+    """Invalid: the group that a task depends on does not exist."""
+    fault = Fault("/depends_on/group", f"there is no group {name!r}")
+    return Invalid("the task depends on a group that does not exist", faults=[fault])
+
+
+def group_not_completed(name: str) -> Conflict:
+    """Conflict: the task cannot run again, for tasks of this group have failed or were cancelled."""
+    return Conflict(f"tasks of the group {name!r}, on which it depends, have not completed: retry those first")
 
 
 def id_taken(task_id: UUID) -> Conflict:

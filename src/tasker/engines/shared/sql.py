@@ -10,6 +10,7 @@ any         `{any:values}`: the condition that a column is among a list of texts
 any_id      `{any_id:values}`: the same for UUIDs
 index       `{index:name}`: the index that the planner must use, if the engine can prescribe one
 level       the level in the `data` of a log event
+empty       an empty value of bytes
 skip_locked at the end of a SELECT of rows to delete: leave out rows that another transaction has locked
 """
 
@@ -21,7 +22,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from tasker.engines.shared.rollup import SUMMED
-from tasker.engines.shared.tables import BULKS, DELIVERIES, SCHEDULES, WEBHOOKS
+from tasker.engines.shared.tables import BULKS, DELIVERIES, GROUPS, SCHEDULES, STEPS, WEBHOOKS
 from tasker.model.usage import COUNTED
 
 _WORDS = {
@@ -29,6 +30,8 @@ _WORDS = {
     "webhook": WEBHOOKS.columns,
     "delivery": DELIVERIES.columns,
     "bulk": ", ".join(f"bulk.{name}" for name in BULKS.fields),
+    "group": GROUPS.columns,
+    "step": ", ".join(f"step.{name}" for name in STEPS.fields),
     "counted": ", ".join(COUNTED),
     "counted_values": ", ".join(f":{name}" for name in COUNTED),
     "counted_sums": ", ".join(f"CAST(sum({name}) AS bigint)" for name in COUNTED),

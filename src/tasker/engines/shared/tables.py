@@ -15,9 +15,11 @@ from tasker.clock import check_storable
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.archive import StoredRecord
 from tasker.model.bulk import BulkAction
+from tasker.model.groups import StoredGroup
 from tasker.model.keys import Key
 from tasker.model.queues import QueueSettings
 from tasker.model.schedules import Schedule
+from tasker.model.steps import Step
 from tasker.model.usage import DayUsage, UsageRow
 from tasker.model.webhooks import Delivery, Webhook
 
@@ -123,7 +125,9 @@ USAGE = Shape("usage", DayUsage, "name")
 USAGE_ROWS = Shape("usage_by_day", UsageRow, "day")
 """Sums of usage, as the engines read them."""
 BULKS = Shape("bulk", BulkAction, "bulk_id")
-OWN_SHAPES: tuple[Shape[Any], ...] = (*SHAPES, USAGE_ROWS, BULKS)
+GROUPS = Shape("task_group", StoredGroup, "group_id")
+STEPS = Shape("step", Step, "number")
+OWN_SHAPES: tuple[Shape[Any], ...] = (*SHAPES, USAGE_ROWS, BULKS, STEPS, GROUPS)
 """The shapes of an engine's tables: those of an archive, and what archives do not carry."""
 ARCHIVED: dict[str, Shape[Any]] = {shape.name: shape for shape in (*SHAPES, USAGE)}
 """The shapes of an archive's records by name, in their order."""

@@ -33,9 +33,12 @@ class Tally(Generic[K]):
         self._sums: dict[K, _Sums] = {}
 
     def end(self, key: K, change: Transition) -> None:
-        """Count an attempt that has ended with `change`. The run time of an interrupted one is unknown."""
+        """Count an attempt that has ended with `change`. The run time of an interrupted one is unknown.
+
+        One that parked counts together with the one that goes on.
+        """
         sums = self._sums.get(key) or self._begin(key)
-        sums.figures[0] += 1
+        sums.figures[0] += change.ending != "parked"
         place = _PLACE.get(change.status)
         if place is not None:
             sums.figures[place] += 1

@@ -11,8 +11,8 @@ import msgspec
 from tasker.model import Claim, Extra, Policy, Progress, TaskProblem
 from tasker.model.queues import Pause, Rate
 
-CLAIM_FIELDS = Claim.__struct_fields__[:-1]
-"""The fields of a Claim that are columns of its task, in order: all but `secrets`."""
+CLAIM_FIELDS = Claim.__struct_fields__[:-2]
+"""The fields of a Claim that are columns of its task, in order: all but `secrets` and `has_steps`."""
 encode = msgspec.json.Encoder().encode
 PAGE_BYTES = 1 << 20
 """Maximum size of the tasks of schedules on one page of a list; a larger item is alone on its page."""

@@ -12,17 +12,23 @@ from tasker.clock import MICROSECOND, to_micros
 from tasker.engines.protocol import Heartbeat
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, followed, numbered
-from tasker.engines.shared.values import encode, encode_problem
+from tasker.engines.shared.values import NEVER, encode, encode_problem
 from tasker.engines.sqlite import failures
+from tasker.engines.sqlite.pending import Ended
 from tasker.engines.sqlite.rows import Row, keep_entries
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.ties import settle_dependants
+from tasker.engines.sqlite.stored_steps import is_there, put_steps
+from tasker.engines.sqlite.ties import end
 from tasker.engines.sqlite.transaction import Transaction, day_of
-from tasker.model import Change, Lease, Report, Status, Transition
+from tasker.model import Change, Lease, Reason, Report, Status, Transition
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
+_NEVER = to_micros(NEVER)
+_TRIED = ("failed", "timed_out")
+"""The endings of attempts that use up a try, after which failed children may run again."""
 
-class _Held(NamedTuple):
+
+class Held(NamedTuple):
     """A running attempt, and the fields of its row that its log needs."""
 
     task_id: UUID
@@ -48,7 +54,7 @@ def extend(tx: Transaction, leases: Sequence[Lease], expires_at: int) -> Heartbe
 
 def record(tx: Transaction, lease: Lease, report: Report) -> bool:
     """Store a report of a running attempt. False, and no change, if `lease` is not current."""
-    held = _find_running(tx, lease)
+    held = find_running(tx, lease)
     if held is None:
         return False
     _store(tx, held, report, tx.now)
@@ -59,7 +65,7 @@ def record(tx: Transaction, lease: Lease, report: Report) -> bool:
 def complete(tx: Transaction, lease: Lease, change: Transition, report: Report | None) -> bool:
     """End an attempt. False, and no change, if `lease` is not current."""
     if change.status is Status.PENDING or report is not None:
-        held = _find_running(tx, lease)
+        held = find_running(tx, lease)
         if held is None:
             return False
         if report is not None:
@@ -72,21 +78,24 @@ def complete(tx: Transaction, lease: Lease, change: Transition, report: Report |
     return _end(tx, lease, change)
 
 
-def _find_running(tx: Transaction, lease: Lease) -> _Held | None:
+def find_running(tx: Transaction, lease: Lease) -> Held | None:
+    """Return the running attempt of a lease; None if the lease is not current."""
     row = tx.execute(QUERIES["running_attempt"], (lease.task_id.bytes, lease.attempt)).fetchone()
     if row is None:
         return None
     seq, cancel_requested_at, type_, owner, usage, *head = row
-    return _Held(lease.task_id, int(seq), cancel_requested_at is not None, type_, owner, usage, Head(*head))
+    return Held(lease.task_id, int(seq), cancel_requested_at is not None, type_, owner, usage, Head(*head))
 
 
-def _store(tx: Transaction, held: _Held, report: Report, now: int) -> _Held:
+def _store(tx: Transaction, held: Held, report: Report, now: int) -> Held:
     """Store a report; return the attempt with the updated fields."""
     if report.progress is not None:
         tx.execute(QUERIES["set_progress"], (encode(report.progress), held.seq))
     if report.usage is not None:
         tx.execute(QUERIES["set_usage"], (report.usage, held.seq))
         tx.tally.use((day_of(now), held.owner, held.type), held.usage, report.usage)
+    if report.steps:
+        put_steps(tx, held.seq, held.head.attempt, held.owner, report.steps)
     if not report.events:
         return held
     log = numbered(held.head, [(event.type, to_micros(event.time), event.data) for event in report.events])
@@ -95,24 +104,38 @@ def _store(tx: Transaction, held: _Held, report: Report, now: int) -> _Held:
     return held._replace(head=held.head._replace(kept=last))
 
 
-def _requeue(tx: Transaction, held: _Held, change: Transition) -> None:
+def _requeue(tx: Transaction, held: Held, change: Transition) -> None:
     """Make the task pending again, for another attempt."""
     seq, error, at = held.seq, encode_problem(change.error), to_micros(change.at)
+    reason, due_at = _next(tx, seq, change)
     tx.tally.end((day_of(at), held.owner, held.type), change)
     key = held.owner, held.type, change.queue
-    tx.counts.again(key, _ran(change), waits=change.reason != "queued", is_retry=change.reason == "retrying")
-    due_at = at if change.run_at is None else tx.now + (change.run_at - change.at) // MICROSECOND
+    tx.counts.again(key, _ran(change), waits=reason != "queued", is_retry=reason == "retrying")
     log = followed(held.head, change, at)
     last = keep_entries(tx.connection, seq, log)
     tx.journal.append(logged(held.task_id, log[-1:]))
     tx.execute(QUERIES["keep_attempt"], (at, change.ending, error, change.peak_memory, seq))
-    row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
-    queue, type_, deadline, owner, key = tx.execute(QUERIES["requeue_task"], row).fetchone()  # type: ignore[misc]
+    row = (reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
+    queue, type_, deadline, owner, key, has_dependants = tx.execute(QUERIES["requeue_task"], row).fetchone()  # type: ignore[misc]
+    if has_dependants and change.ending in _TRIED:
+        tx.execute(QUERIES["children_may_run_again"], (seq,))
     tx.partitions.note_deadline(deadline)
     suspect = change.interruptions >= MAX_INTERRUPTIONS
-    tx.partitions.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)
+    tx.partitions.joined(str(queue), str(type_), due_at, later=reason != "queued", suspect=suspect)
     tx.partitions.ended(tx.connection, tx.now, str(queue), str(owner), key)
     tx.changes.append(Change(held.task_id, Status.PENDING))
+
+
+def _next(tx: Transaction, seq: int, change: Transition) -> tuple[Reason, int]:
+    """Return why the task is pending from now on, and when it is due (microseconds)."""
+    at = to_micros(change.at)
+    due_at = at if change.run_at is None else tx.now + (change.run_at - change.at) // MICROSECOND
+    reason = change.reason or "queued"
+    if change.wait is None:
+        return reason, due_at
+    if is_there(tx, seq, change.wait, change.at):
+        return "queued", at
+    return reason, _NEVER if change.run_at is None else due_at
 
 
 def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
@@ -141,10 +164,10 @@ def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
     if change.status is Status.FAILED and change.error is not None:
         failures.note(tx, lease.task_id, change.error)
     if row is not None:
-        has_dependants, queue, owner, key = row
+        seq, has_dependants, queue, owner, key = row
         tx.partitions.ended(tx.connection, tx.now, queue, owner, key)
         if has_dependants:
-            settle_dependants(tx, lease.task_id, change.status, change.error)
+            end(tx, Ended(seq, lease.task_id, change.status, change.error))
     return True
 
 

@@ -38,13 +38,17 @@ class _Kind(NamedTuple):
     move: str
 
 
-_KINDS = (_Kind("later_up", "later_down", "move_tasks"), _Kind("deliveries_up", "deliveries_down", "move_deliveries"))
+_KINDS = (
+    _Kind("later_up", "later_down", "move_tasks"),
+    _Kind("deliveries_up", "deliveries_down", "move_deliveries"),
+    _Kind("steps_up", "steps_down", "move_steps"),
+)
 
 
 class Move(NamedTuple):
     """A step that is being followed: its size, and the time that the clock was set to (microseconds).
 
-    moving: 0 for tasks, 1 for deliveries. due_at, seq: of the last row that was moved.
+    moving: 0 for tasks, 1 for deliveries, 2 for steps. due_at, seq: of the last row that was moved.
     """
 
     step: int

@@ -50,7 +50,7 @@ class GroupCommit:
     rolled back, and each item is tried alone so that one cannot spoil the others. If the disk is at fault, every caller
     gets Unavailable instead, and nothing has changed.
 
-    begin: makes the value of each transaction. before_work, before_commit: called in the transaction of a batch, before
+    begin: makes the value of each transaction. after_work: called after the work of each. before_work, before_commit: called in the transaction of a batch, before
     and after its work.
     A commit counts only if the files are still at their path: `presence` checks this before the commit, and again
     before any caller is answered. While files are lost, nothing is written.
@@ -65,6 +65,7 @@ class GroupCommit:
         presence: Presence,
         begin: Callable[[apsw.Connection], Transaction],
         before_work: Callable[[apsw.Connection], None],
+        after_work: Callable[[Transaction], None],
         before_commit: Callable[[Transaction], None],
         after_commit: Callable[[list[Change]], None],
         after_rollback: Callable[[], None],
@@ -73,6 +74,7 @@ class GroupCommit:
         self._presence = presence
         self._begin_transaction = begin
         self._before_work = before_work
+        self._after_work = after_work
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._after_rollback = after_rollback
@@ -149,6 +151,7 @@ class GroupCommit:
             self._before_work(self._connection)
             tx = self._begin_transaction(self._connection)
             results = [_apply(item.work, tx) for item in batch]
+            self._after_work(tx)
             self._before_commit(tx)
             tx.finish()
         except Exception as error:  # of any kind: a bug in one item must not stop the writer
@@ -238,6 +241,7 @@ class GroupCommit:
                 with self._connection:
                     tx = self._begin_transaction(self._connection)
                     result = _apply(item.work, tx)
+                    self._after_work(tx)
                     tx.finish()
                 changes += tx.changes
             except Exception as error:  # of any kind: its caller gets it

@@ -5,27 +5,31 @@ A function may raise RequestError, but only before its first write (GroupCommit 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import apsw
 
 from tasker.clock import Clock, to_micros
-from tasker.engines.shared.journal import ended, logged
+from tasker.engines.shared.journal import logged
 from tasker.engines.shared.log import Head, reopened
 from tasker.engines.shared.looks import Bounds, Look
-from tasker.engines.shared.refusals import cannot, dependency_not_completed, key_in_use, not_settled
-from tasker.engines.sqlite import lists, reads, retention
+from tasker.engines.shared.refusals import cannot, child_of_open, dependency_not_completed, key_in_use, not_settled
+from tasker.engines.sqlite import groups, lists, reads, retention
+from tasker.engines.sqlite.families import is_of_open_parent, reopen
+from tasker.engines.sqlite.pending import Ended, ask_to_stop, cancel_pending
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.retention import References, check_not_expired
 from tasker.engines.sqlite.rows import draft_of, is_over, keep_entries, optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.ties import find_open_dependencies, settle_dependants, wait_for
+from tasker.engines.sqlite.stored_steps import forget_steps
+from tasker.engines.sqlite.ties import end, find_open_dependencies, settle, wait_for
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import NotFound
-from tasker.model import Change, Draft, Status, Task, TaskFilter
+from tasker.model import AfterGroup, Change, Draft, Status, Task, TaskFilter
 from tasker.model.control import Chosen, Counted
+from tasker.model.steps import Forget
 
 Erase = Callable[[Callable[[Transaction], tuple[int, References]]], Awaitable[int]]
 
@@ -56,40 +60,47 @@ def cancel(tx: Transaction, task_id: UUID) -> Task:
     status, is_done = cancel_open(tx, task_id)
     if not is_done:
         raise cannot("cancel", status)
-    return _task(tx, task_id)
+    return find_task(tx, task_id)
 
 
 def cancel_open(tx: Transaction, task_id: UUID) -> tuple[str, bool]:
     """Cancel a task as `cancel` does. Return its status before, and whether it was open; else nothing changed."""
     seq, status, *_ = _row(tx, task_id)
     if status == "running":
-        tx.execute(QUERIES["request_cancel"], (tx.now, seq))
-        tx.changes.append(Change(task_id, Status.RUNNING, cancel_requested=True))
+        ask_to_stop(tx, seq, task_id)
         return status, True
     if status != "pending":
         return status, False
-    row = tx.execute(QUERIES["cancel_pending"], {"now": tx.now, "seq": seq}).fetchone()
-    has_dependants, type_, has_waited, queue, owner, key, *head_columns = row  # type: ignore[misc]
-    head = Head(*head_columns)
-    tx.counts.dropped((str(owner), str(type_), str(queue)), Status.CANCELLED, was_waiting=bool(has_waited))
-    tx.journal.append(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
-    tx.execute(QUERIES["delete_dependencies"], (seq,))
-    tx.partitions.ended(tx.connection, tx.now, str(queue), str(owner), key)
-    tx.changes.append(Change(task_id, Status.CANCELLED))
-    if has_dependants:
-        settle_dependants(tx, task_id, Status.CANCELLED, None)
+    if cancel_pending(tx, seq, task_id):
+        end(tx, Ended(seq, task_id, Status.CANCELLED))
     return status, True
 
 
-def retry(tx: Transaction, task_id: UUID) -> Task:
+def retry(tx: Transaction, task_id: UUID, forget: Forget | None = None) -> Task:
     """Make a failed or cancelled task pending again."""
-    seq, status, worker, *end, _ = _row(tx, task_id)
+    seq, status, *_ = _row(tx, task_id)
     if status not in ("failed", "cancelled"):
         raise cannot("retry", status)
-    known = _task(tx, task_id)
+    known = find_task(tx, task_id)
     waits_for = _check_ties(tx, known)
+    after = None if known.depends_on_group is None else groups.check_retry(tx, known)
+    if forget is not None:
+        forget_steps(tx, seq, forget)
+    _run_again(tx, known, waits_for, after)
+    return find_task(tx, task_id)
+
+
+def run_again(tx: Transaction, task_id: UUID) -> None:
+    """Make a failed or cancelled task that no others are tied to pending again."""
+    _run_again(tx, find_task(tx, task_id), ())
+
+
+def _run_again(tx: Transaction, known: Task, waits_for: Sequence[UUID], after: AfterGroup | None = None) -> None:
+    """Make an ended task pending again. waits_for, after: the open tasks, or the open group, that it waits for."""
+    task_id = known.task_id
+    seq, status, worker, *columns, _ = _row(tx, task_id)
     if worker is not None:
-        tx.execute(QUERIES["keep_attempt"], (*end, seq))
+        tx.execute(QUERIES["keep_attempt"], (*columns, seq))
     head = Head(*tx.execute(QUERIES["head_by_seq"], (seq,)).fetchone())  # type: ignore[misc]
     log = reopened(head, tx.now)
     last = keep_entries(tx.connection, seq, log)
@@ -97,13 +108,15 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
     tx.execute(QUERIES["retry_task"], (tx.now, last, seq))
     tx.counts.reopened((known.owner or "", known.type, known.queue))
     tx.execute(QUERIES["forget_failures"], {"seqs": f"[{seq}]"})
-    if waits_for:
+    reopen(tx, seq, status)
+    if after is not None:
+        groups.wait_for(tx, seq, known.owner or "", after)
+    if waits_for or after is not None:
         wait_for(tx, seq, waits_for)
     else:
         tx.partitions.joined(known.queue, known.type, tx.now, later=False)
     tx.partitions.note_deadline(optional_micros(known.deadline))
     tx.changes.append(Change(task_id, Status.PENDING))
-    return _task(tx, task_id)
 
 
 def _check_ties(tx: Transaction, task: Task) -> list[UUID]:
@@ -121,10 +134,19 @@ def _check_ties(tx: Transaction, task: Task) -> list[UUID]:
 
 
 def delete(tx: Transaction, task_id: UUID) -> References:
-    """Erase a terminal task and all that belongs to it. Raises Conflict until its dependants are settled."""
+    """Erase a terminal task and all that belongs to it. Raises Conflict until its dependants are settled.
+
+    One with children is only marked, and `prune` erases it after them.
+    """
     seq, status, *_ = _row(tx, task_id)
     if status in ("pending", "running"):
         raise cannot("delete", status)
+    if is_of_open_parent(tx, seq):
+        raise child_of_open()
+    if tx.execute(QUERIES["any_child"], (seq,)).fetchone() is not None:
+        retention.mark_deleted(tx, seq, task_id)
+        settle(tx, Ended(seq, task_id, Status(status), is_deleted=True))
+        return []
     if task_id in tx.partitions.unsettled:
         raise not_settled()
     return retention.delete(tx, seq, task_id)
@@ -141,7 +163,13 @@ def _row(
     return row  # type: ignore[no-any-return]
 
 
-def _task(tx: Transaction, task_id: UUID) -> Task:
+def find_row(tx: Transaction, task_id: UUID) -> tuple[int, str]:
+    """Return the seq and status of a task. Raises NotFound, Expired."""
+    return _row(tx, task_id)[:2]
+
+
+def find_task(tx: Transaction, task_id: UUID) -> Task:
+    """Return a task that exists."""
     task = reads.find(tx.connection, task_id, tx.now)
     assert task is not None
     return task

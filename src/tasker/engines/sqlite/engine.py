@@ -23,6 +23,7 @@ from tasker.engines.shared.listeners import Listeners
 from tasker.engines.shared.looks import DEFAULT_BOUNDS, Bounds, Look, count_of, for_counts
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.failures import Failures
+from tasker.engines.shared.stores.groups import Groups
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
 from tasker.engines.shared.task_log import find_log
@@ -31,6 +32,7 @@ from tasker.engines.sqlite.clock_steps import ClockSteps
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.control import SqliteControl
 from tasker.engines.sqlite.faults import reading
+from tasker.engines.sqlite.group_ends import find_unsettled, settle_rest, write_counts
 from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.reader import READERS, Reader
 from tasker.engines.sqlite.result_files import DEFAULT_OVER, Results, is_reference, lost
@@ -47,15 +49,17 @@ from tasker.engines.sqlite.stores.peers import SqlitePeers
 from tasker.engines.sqlite.stores.queues import SqliteQueues
 from tasker.engines.sqlite.stores.schedules import SqliteSchedules
 from tasker.engines.sqlite.stores.stats import SqliteStats
+from tasker.engines.sqlite.stores.steps import SqliteSteps
 from tasker.engines.sqlite.stores.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.stores.workers import SqliteWorkers
 from tasker.engines.sqlite.submit import insert
 from tasker.engines.sqlite.tables import SqliteDatabase
-from tasker.engines.sqlite.ties import fail_overdue, find_unsettled, settle_rest
+from tasker.engines.sqlite.ties import fail_overdue
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.engines.sqlite.waiters import Waiter, Waiters
 from tasker.errors import Unavailable
 from tasker.model.journal import JournalLimits
+from tasker.model.steps import Forget
 from tasker.model.webhooks import DELIVERY_LEASE
 from tasker.rules.lifecycle import Released, decide
 
@@ -118,20 +122,21 @@ class SqliteEngine:
         self._results = Results(self.path.with_name("results"), spill_over)
         self._partitions = Partitions(clock)
         self._waiters = Waiters(clock, self._partitions)
-        self._steps = ClockSteps(clock, self._partitions.clock_was_set)
-        self._steps.open(opened.writer)
+        self._clock_steps = ClockSteps(clock, self._partitions.clock_was_set)
+        self._clock_steps.open(opened.writer)
         opened.writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // MICROSECOND,))
         self._partitions.unsettled.update(dict.fromkeys(find_unsettled(opened.writer)))
         self._commits = GroupCommit(
             opened.writer,
             presence=opened.presence,
             begin=lambda connection: Transaction(connection, self._micros(), self._partitions),
-            before_work=self._steps.before_work,
+            before_work=self._clock_steps.before_work,
+            after_work=write_counts,
             before_commit=self._waiters.serve,
             after_commit=self._committed,
             after_rollback=self._rolled_back,
         )
-        read, write, erase_until = self._read, self._commits.run, self._steps.erase_until
+        read, write, erase_until = self._read, self._commits.run, self._clock_steps.erase_until
         database = self._database = SqliteDatabase(read, write, clock, erase_until)
         self.workers: protocol.WorkerStore = SqliteWorkers(clock, self._find_running)
         self.audit: protocol.AuditStore = Audit(database)
@@ -141,7 +146,9 @@ class SqliteEngine:
         self.tombstones: protocol.TombstoneStore = SqliteTombstones(clock, read)
         self.usage: protocol.UsageStore = Usage(database)
         self.stats: protocol.StatsStore = SqliteStats(clock, read, write, database)
+        self.steps: protocol.StepStore = SqliteSteps(database, read, write, self._results)
         self.failures: protocol.FailureStore = Failures(database)
+        self.groups: protocol.GroupStore = Groups(database)
         self.archive: protocol.ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
         self.schedules: protocol.ScheduleStore = SqliteSchedules(database)
         self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
@@ -251,7 +258,9 @@ class SqliteEngine:
         return await self._commits.run(functools.partial(attempts.extend, leases=leases, expires_at=expires_at))
 
     async def record(self, lease: model.Lease, report: model.Report) -> bool:
-        return await self._commits.run(functools.partial(attempts.record, lease=lease, report=report))
+        return await self._commits.run(
+            functools.partial(attempts.record, lease=lease, report=report), size=_size_of(report)
+        )
 
     def complete(
         self, lease: model.Lease, change: model.Transition, report: model.Report | None = None
@@ -271,8 +280,8 @@ class SqliteEngine:
     async def cancel(self, task_id: UUID) -> model.Task:
         return await self._commits.run(functools.partial(control.cancel, task_id=task_id))
 
-    async def retry(self, task_id: UUID) -> model.Task:
-        return await self._commits.run(functools.partial(control.retry, task_id=task_id))
+    async def retry(self, task_id: UUID, forget: Forget | None = None) -> model.Task:
+        return await self._commits.run(functools.partial(control.retry, task_id=task_id, forget=forget))
 
     async def delete(self, task_id: UUID) -> None:
         await self._erase(lambda tx: (1, control.delete(tx, task_id)))
@@ -284,10 +293,10 @@ class SqliteEngine:
         return await self._commits.run(functools.partial(fail_overdue, limit=limit))
 
     async def prune(self, *, limit: int) -> int:
-        until = self._steps.erase_until()
+        until = self._clock_steps.erase_until()
 
         def work(tx: Transaction) -> tuple[int, References]:
-            self._steps.keep(tx.connection, until)
+            self._clock_steps.keep(tx.connection, until)
             return prune(tx, until, limit)
 
         done = await self._erase(work)
@@ -336,18 +345,18 @@ class SqliteEngine:
 
     async def _follow_clock(self) -> None:
         """Return once the stored times have followed the wall clock."""
-        while self._steps.is_behind:
+        while self._clock_steps.is_behind:
             await self._commits.run(_nothing)
 
     def _end(
         self, lease: model.Lease, change: model.Transition, report: model.Report | None, *, at_close: bool = False
     ) -> asyncio.Future[bool]:
         work = functools.partial(attempts.complete, lease=lease, change=change, report=report)
-        size = 0 if change.result is None else len(change.result)
+        size = (0 if change.result is None else len(change.result)) + (0 if report is None else _size_of(report))
         return self._commits.run(work, size=size, at_close=at_close)
 
     def _committed(self, changes: list[model.Change]) -> None:
-        self._steps.committed()
+        self._clock_steps.committed()
         self._partitions.committed()
         started, abandoned = self._waiters.deliver()
         changes += started
@@ -380,7 +389,7 @@ class SqliteEngine:
             _ignore_result(self._end(claim.lease, transition, None, at_close=True))
 
     def _rolled_back(self) -> None:
-        self._steps.rolled_back()
+        self._clock_steps.rolled_back()
         self._partitions.forget()
         self._waiters.take_back()
         if self._waiters:
@@ -388,7 +397,7 @@ class SqliteEngine:
 
     def _move_on(self) -> None:
         """Run the transactions that a step of the clock needs, even if there is no other work."""
-        if self._steps.is_moving and self._opened and not self._moving:
+        if self._clock_steps.is_moving and self._opened and not self._moving:
             self._moving = True
             self._loop.call_soon(self._move)
 
@@ -416,6 +425,11 @@ class SqliteEngine:
         self._timer = None
         if self._opened and self._waiters:
             _ignore_result(self._commits.run(_nothing))
+
+
+def _size_of(report: model.Report) -> int:
+    """Return the bytes of the values of a report's steps."""
+    return sum(len(step.value or b"") + len(step.secret_value or b"") for step in report.steps)
 
 
 def _nothing(_: Transaction) -> None:

@@ -9,8 +9,11 @@ from msgspec import Raw, structs
 
 from tasker.clock import from_micros
 from tasker.engines.shared.log import Entry, Head, merge
+from tasker.engines.shared.steps import asked_by
+from tasker.engines.shared.tables import STEPS
 from tasker.engines.sqlite.result_files import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
+    Row,
     attempt_of,
     claim_of,
     event_of,
@@ -19,13 +22,35 @@ from tasker.engines.sqlite.rows import (
     task_of,
 )
 from tasker.engines.sqlite.sql import EXPIRES_AT, QUERIES
+from tasker.engines.sqlite.tables import table_of
 from tasker.model import Attempt, Claim, Event, RunningAttempt, Task
+from tasker.model.tasks import ChildCounts
 
 
 def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
     """Return the task, or None."""
     row = connection.execute(QUERIES["task_by_id"], (task_id.bytes,)).fetchone()
-    return None if row is None or is_over(row[EXPIRES_AT], now) else task_of(row, now)
+    if row is None or is_over(row[EXPIRES_AT], now):
+        return None
+    *columns, has_steps = row
+    task = task_of(tuple(columns), now)
+    return with_steps(connection, task, row[0], now) if has_steps else task
+
+
+def with_steps(connection: apsw.Connection, task: Task, seq: int, now: int) -> Task:
+    """Return a task with the numbers of its children, and the question that it asks."""
+    counted: Row = connection.execute(QUERIES["child_counts"], (seq,)).fetchone() or (None,)
+    asked: Row | None = connection.execute(QUERIES["asked_of"], {"seq": seq, "now": now}).fetchone()
+    children = None
+    if counted[0] is not None:
+        stored, completed, failed, cancelled = counted
+        running: int = connection.execute(QUERIES["running_children"], (seq,)).get
+        pending = max(0, stored - completed - failed - cancelled - running)
+        children = ChildCounts(
+            pending=pending, running=running, completed=completed, failed=failed, cancelled=cancelled
+        )
+    question = None if asked is None else asked_by(table_of(STEPS).value(asked))
+    return structs.replace(task, children=children, input=question)
 
 
 def find_whole(connection: apsw.Connection, task_id: UUID, now: int, results: Results) -> Task | None:

@@ -12,6 +12,7 @@ import apsw
 
 from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.shared.stores.failures import prune_failures
+from tasker.engines.sqlite import groups
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import is_reference
 from tasker.engines.sqlite.sql import QUERIES
@@ -39,7 +40,8 @@ _SPARE_PAGES, _SPARE_SHARE = 256, 10
 """Free pages kept in the file for new tasks: 256, or a tenth of the file, whichever is larger."""
 
 _ERASE = (
-    "erase_tags", "forget_failures", "forget_schedules", "erase_attempts", "erase_events", "erase_secrets",
+    "erase_tags", "erase_steps", "forget_children", "forget_failures", "forget_schedules", "erase_attempts",
+    "erase_events", "erase_secrets",
     "erase_deliveries", "erase_webhooks", "erase_tasks",
 )  # fmt: skip
 """The queries that erase tasks, in order: the tags of a task are read off its row."""
@@ -51,6 +53,7 @@ References = list[bytes]
 def erase(tx: Transaction, chosen: Mapping[str, Any]) -> References:
     """Erase chosen tasks and all their rows in other tables, except idempotency keys. No other code erases tasks."""
     results: list[Any] = tx.execute(QUERIES["references"], chosen).fetchall()
+    groups.erased(tx, chosen)
     for name in _ERASE:
         tx.execute(QUERIES[name], chosen)
     return [result for (result,) in results if is_reference(result)]
@@ -62,6 +65,14 @@ def delete(tx: Transaction, seq: int, task_id: UUID) -> References:
     tx.execute(QUERIES["bury_deleted"], values)
     tx.execute(QUERIES["delete_keys"], (task_id.bytes,))
     return erase(tx, _chosen([(seq, task_id.bytes)]))
+
+
+def mark_deleted(tx: Transaction, seq: int, task_id: UUID) -> None:
+    """Let a task be gone for its clients at once; `prune` erases it."""
+    values = {"seq": seq, "now": tx.now, "forever": FOREVER // MICROSECOND, "at_least": _AT_LEAST}
+    tx.execute(QUERIES["bury_deleted"], values)
+    tx.execute(QUERIES["delete_keys"], (task_id.bytes,))
+    tx.execute(QUERIES["expire_deleted"], (seq,))
 
 
 def prune(tx: Transaction, now: int, limit: int) -> tuple[int, References]:
@@ -88,9 +99,12 @@ def _prune_tasks(tx: Transaction, now: int, limit: int, until: float, references
         if not tasks:
             break
         done += len(tasks)
-        chosen = _chosen([(seq, task_id) for seq, task_id, *_ in tasks]) | {"at_least": _AT_LEAST, "limit": limit}
+        chosen = _chosen([(seq, task_id) for seq, task_id, *_ in tasks])
+        chosen |= {"at_least": _AT_LEAST, "limit": limit, "now": tx.now, "forever": FOREVER // MICROSECOND}
         tx.execute(QUERIES["delete_some_events"], chosen)
         if tx.connection.changes() >= limit:  # the tasks may have more events: the next step continues
+            break
+        if _erase_some_steps(tx, chosen, limit):
             break
         tx.execute(QUERIES["bury"], chosen)
         tx.execute(QUERIES["outlive_tasks"], chosen)
@@ -99,6 +113,20 @@ def _prune_tasks(tx: Transaction, now: int, limit: int, until: float, references
         if size > _STEP_SIZE or perf_counter() > until:
             break
     return done
+
+
+def _erase_some_steps(tx: Transaction, chosen: Mapping[str, Any], limit: int) -> bool:
+    """Erase some steps of chosen tasks; return whether they may have more."""
+    found: list[Any] = tx.execute(QUERIES["steps_to_erase"], chosen).fetchall()
+    ids, size = [], 0
+    for id_, length in found:
+        ids.append(id_)
+        size += length
+        if size > _STEP_SIZE:
+            break
+    if ids:
+        tx.execute(QUERIES["forget_steps"], {"ids": json.dumps(ids)})
+    return len(ids) < len(found) or len(found) >= limit
 
 
 def _first(tasks: list[Any]) -> list[Any]:

@@ -103,7 +103,7 @@ def _reason(stored: Reason, due_at: int, now: int) -> Reason:
 
 def claim_of(row: Row) -> Claim:
     """Return the Claim of a running attempt, from a row of CLAIM_COLUMNS."""
-    columns = list(row)
+    columns = [*row[:-1], None, bool(row[-1])]
     columns[0] = task_id_of(columns[0])
     columns[_POLICY] = decode_policy(columns[_POLICY])
     columns[_STARTED_AT] = from_micros(columns[_STARTED_AT])

@@ -28,7 +28,7 @@ LIST_COLUMNS = TASK_COLUMNS.replace(" params,", f" {_up_to('params')},").replace
 """The same for a list: null for wide values, and whether they are. Lengths are known without reading them."""
 EXPIRES_AT = TASK_COLUMNS.split(", ").index("expires_at")
 """The index of expires_at in TASK_COLUMNS."""
-CLAIM_COLUMNS = ", ".join(CLAIM_FIELDS)
+CLAIM_COLUMNS = ", ".join((*CLAIM_FIELDS, "attempt > 1 OR has_dependants"))
 
 HEAD_COLUMNS = (
     "status, sequence, attempt, worker, created_at, started_at, finished_at,"
@@ -46,6 +46,7 @@ _WORDS = {
     "schema": "main",
     "now": ":now",
     "bytewise": "BINARY",
+    "empty": "x''",
     "any": "IN (SELECT value FROM json_each(:{}))",
     "any_id": "IN (SELECT unhex(value) FROM json_each(:{}))",
     "index": "INDEXED BY {}",

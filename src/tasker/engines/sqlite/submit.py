@@ -11,13 +11,16 @@ from tasker.clock import to_micros
 from tasker.engines.shared.journal import created, started
 from tasker.engines.shared.refusals import id_taken
 from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
+from tasker.engines.sqlite import groups
 from tasker.engines.sqlite.claim import lease_end
 from tasker.engines.sqlite.control import cancel_open
+from tasker.engines.sqlite.pending import fail_pending
 from tasker.engines.sqlite.retention import check_not_expired
 from tasker.engines.sqlite.rows import Row, draft_row, first_claim, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.stored_steps import copy_steps
 from tasker.engines.sqlite.tables import at_once, rows_of
-from tasker.engines.sqlite.ties import fail_pending, find_ties, wait_for
+from tasker.engines.sqlite.ties import find_ties, wait_for
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.engines.sqlite.waiters import Waiter, Waiters
 from tasker.model import Change, Claim, Draft, Receipt, Status
@@ -34,12 +37,19 @@ def insert(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> Rec
             return Receipt(task_id_of(task_id), "replayed" if same else "mismatched", reply if same else None)
     if draft.is_chosen:
         _check_free(tx, draft.task_id)
-    if draft.cache_key is not None or draft.unique_key is not None or draft.depends_on or draft.refusal is not None:
+    if _is_tied(draft):
         return _insert_tied(tx, draft)
-    _insert(tx, draft, waiting)
+    store(tx, draft, waiting)
     _keep_key(tx, draft, draft.task_id)
     tx.changes.append(Change(draft.task_id, Status.PENDING))
     return Receipt(draft.task_id, "stored")
+
+
+def _is_tied(draft: Draft) -> bool:
+    """Return whether other tasks may answer for a draft or keep it waiting, or it is refused."""
+    if draft.cache_key is not None or draft.unique_key is not None or draft.refusal is not None:
+        return True
+    return draft.extra is not None and (bool(draft.depends_on) or draft.after_group is not None)
 
 
 def _insert_tied(tx: Transaction, draft: Draft) -> Receipt:
@@ -52,12 +62,15 @@ def _insert_tied(tx: Transaction, draft: Draft) -> Receipt:
     if ties.replaces is not None:
         cancel_open(tx, ties.replaces)
         ties = find_ties(tx, draft)  # the cancelled task may be one that the draft depends on
-    seq = _insert(tx, draft, None)
+    seq = store(tx, draft, None)
     _keep_key(tx, draft, draft.task_id)
-    if ties.waits_for:
+    if ties.waits_for_group and draft.after_group is not None:
+        groups.wait_for(tx, seq, draft.owner, draft.after_group)
+    if ties.waits:
         wait_for(tx, seq, ties.waits_for)
     if ties.error is not None:
         fail_pending(tx, seq, ties.error)
+        groups.moved(tx, seq, Status.FAILED)
     tx.changes.append(Change(draft.task_id, Status.PENDING if ties.error is None else Status.FAILED))
     return Receipt(draft.task_id, "stored")
 
@@ -73,10 +86,11 @@ def _join(tx: Transaction, draft: Draft, receipt: Receipt) -> Receipt:
     return receipt
 
 
-def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
+def store(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> int:
     """Store a draft, and return its seq."""
     tx.journal.append(created(draft.task_id))
-    taker = None if waiting is None or draft.run_at is not None else waiting.taker(draft.queue, draft.type, tx.now)
+    may_start = waiting is not None and draft.run_at is None and draft.keep_steps_of is None
+    taker = waiting.taker(draft.queue, draft.type, tx.now) if may_start and waiting is not None else None
     row = draft_row(draft, tx.now)
     if waiting is None or taker is None:
         tx.run(QUERIES["insert_task"], row)
@@ -94,6 +108,10 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
         tx.connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
     if draft.extra is not None and draft.extra.schedule_id is not None:
         tx.execute(QUERIES["insert_task_schedule"], (draft.extra.schedule_id.bytes, seq))
+    if draft.extra is not None and draft.extra.group is not None:
+        groups.joined(tx, seq, draft.owner, draft.extra.group)
+    if draft.keep_steps_of is not None:
+        copy_steps(tx, seq, draft.keep_steps_of)
     if draft.secrets is not None:
         tx.execute(QUERIES["insert_secrets"], (draft.task_id.bytes, draft.secrets))
     if draft.webhook is not None:

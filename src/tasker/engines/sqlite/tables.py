@@ -32,6 +32,11 @@ _BIND: dict[type, Callable[[Any], Any]] = {type_: codec.write for type_, codec i
 _TABLES = {shape: Table(shape, "main", _OWN) for shape in OWN_SHAPES}
 
 
+def table_of(shape: Shape[S]) -> Table[S]:
+    """Return the table of a shape."""
+    return _TABLES[shape]
+
+
 class SqliteRows(Rows):
     """Implements `Rows`. now: microseconds. tx: the transaction; None for a read."""
 

@@ -1,4 +1,4 @@
-"""Ties between tasks (cache keys, unique keys, dependencies), and deadlines."""
+"""Ties between tasks (cache keys, unique keys, dependencies, families), and deadlines."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import MICROSECOND, from_micros, to_micros
-from tasker.engines.shared.journal import ended
-from tasker.engines.shared.log import Head
 from tasker.engines.shared.refusals import joined, no_dependency, not_unique
 from tasker.engines.shared.ties import Ties
-from tasker.engines.shared.values import NEVER, decode_problem, encode
-from tasker.engines.sqlite import failures
+from tasker.engines.shared.values import NEVER, decode_problem
+from tasker.engines.sqlite import groups
+from tasker.engines.sqlite.families import note_end, settle_children
+from tasker.engines.sqlite.pending import Ended, fail_pending, release
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction
-from tasker.model import Change, Draft, Receipt, Status, TaskProblem
+from tasker.model import AfterGroup, Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed
 
 _NEVER = to_micros(NEVER)
@@ -38,6 +38,8 @@ def find_ties(tx: Transaction, draft: Draft) -> Ties:
             return Ties(joined(draft, replaces))
         if replaces is not None and draft.on_conflict == "reject":
             return Ties(Receipt(replaces, "refused", refusal=not_unique(str(draft.unique_key), replaces)))
+    if draft.after_group is not None:
+        return groups.find_tie(tx, draft, draft.after_group, replaces)
     return _dependencies(tx, draft, replaces) if draft.depends_on else Ties(replaces=replaces)
 
 
@@ -69,7 +71,7 @@ def _end_of(tx: Transaction, task_id: UUID, owner: str) -> tuple[Status, TaskPro
 
 
 def wait_for(tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
-    """Keep a pending task from being claimed until these open tasks have completed."""
+    """Keep a pending task from being claimed until these open tasks have completed; none if a group is waited for."""
     for other in others:
         tx.execute(QUERIES["insert_dependency"], (seq, other.bytes))
         tx.execute(QUERIES["has_dependant"], (other.bytes,))
@@ -95,48 +97,70 @@ def find_open_dependencies(
     return waits, None
 
 
-def resume_waiting(tx: Transaction, task_id: UUID, depends_on: Sequence[UUID]) -> None:
-    """Settle an imported task that waits for others, some of which may have ended."""
+def resume_waiting(tx: Transaction, task_id: UUID, depends_on: Sequence[UUID], group: AfterGroup | None) -> None:
+    """Settle an imported task that waits for others, some of which may have ended.
+
+    One that waits for a group is settled when the store is opened: more tasks of the group may be imported.
+    """
     row: Row | None = tx.execute(QUERIES["waiting_task"], (task_id.bytes,)).fetchone()
     if row is None:
         return
     seq = row[0]
+    if group is not None:
+        groups.resume_waiting(tx, seq, row[1], group)
+        return
     waits, failed = find_open_dependencies(tx, depends_on)
     tx.execute(QUERIES["delete_dependencies"], (seq,))
     if failed is not None:
         error = dependency_failed(failed, Status.FAILED, None)
         if fail_pending(tx, seq, error) is not None:
-            settle_dependants(tx, task_id, Status.FAILED, error)
+            end(tx, Ended(seq, task_id, Status.FAILED, error))
     elif waits:
         wait_for(tx, seq, waits)
     else:
-        _release(tx, seq)
+        release(tx, seq)
 
 
-def settle_dependants(tx: Transaction, ended: UUID, status: Status, error: TaskProblem | None) -> None:
-    """Release the dependants of a task that has ended, or fail them and in turn their own dependants.
+def end(tx: Transaction, one: Ended) -> None:
+    """Note the end of a task that concerns others, and settle it for them."""
+    note_end(tx, one)
+    settle(tx, one)
 
-    One transaction settles SETTLED_AT_ONCE. A task with more dependants goes into `partitions.unsettled`.
+
+def settle(tx: Transaction, one: Ended) -> None:
+    """Settle the end of a task for its dependants and children, and the ends that follow from it.
+
+    One transaction settles SETTLED_AT_ONCE of them. A task with more goes into `partitions.unsettled`.
     """
-    work = [(ended, status, error)]
+    work = [one]
     while work:
-        other, status, error = work.pop()
-        left = tx.partitions.left_to_settle
-        rows: list[Row] = tx.execute(QUERIES["dependants"], (other.bytes, left + 1)).fetchall()
-        if len(rows) > left:
-            tx.partitions.unsettled[other] = None
-        for (seq,) in rows[:left]:
-            tx.partitions.left_to_settle -= 1
-            if status is Status.COMPLETED:
-                tx.execute(QUERIES["delete_dependency"], (other.bytes, seq))
-                _release(tx, seq)
-                continue
-            tx.execute(QUERIES["delete_dependencies"], (seq,))
-            reason = dependency_failed(other, status, error)
-            row = fail_pending(tx, seq, reason)
-            if row is not None:
-                tx.changes.append(Change(row[0], Status.FAILED))
-                work += [(row[0], Status.FAILED, reason)] if row[1] else []
+        one = work.pop()
+        more = [*_settle_dependants(tx, one), *settle_children(tx, one)]
+        for other in more:
+            note_end(tx, other)
+        work += more
+
+
+def _settle_dependants(tx: Transaction, one: Ended) -> list[Ended]:
+    """Release the dependants of a task that has ended, or fail them; return those whose end concerns others."""
+    left = tx.partitions.left_to_settle
+    rows: list[Row] = tx.execute(QUERIES["dependants"], (one.task_id.bytes, left + 1)).fetchall()
+    if len(rows) > left:
+        tx.partitions.unsettled[one.task_id] = None
+    failed: list[Ended] = []
+    for (seq,) in rows[:left]:
+        tx.partitions.left_to_settle -= 1
+        if one.status is Status.COMPLETED:
+            tx.execute(QUERIES["delete_dependency"], (one.task_id.bytes, seq))
+            release(tx, seq)
+            continue
+        tx.execute(QUERIES["delete_dependencies"], (seq,))
+        reason = dependency_failed(one.task_id, one.status, one.error)
+        row = fail_pending(tx, seq, reason)
+        if row is not None:
+            tx.changes.append(Change(row[0], Status.FAILED))
+            failed += [Ended(seq, row[0], Status.FAILED, reason)] if row[1] else []
+    return failed
 
 
 def settle_rest(tx: Transaction) -> list[UUID]:
@@ -147,47 +171,26 @@ def settle_rest(tx: Transaction) -> list[UUID]:
             break
         row: Any = tx.execute(QUERIES["ending_of"], (other.bytes,)).fetchone()
         if row is not None:  # otherwise it runs again, and its dependants wait for it
-            error = None if row[1] is None else decode_problem(row[1])
-            settle_dependants(tx, other, Status(row[0]), error)
+            error = None if row[2] is None else decode_problem(row[2])
+            settle(tx, Ended(row[0], other, Status(row[1]), error, is_deleted=bool(row[3])))
         if row is None or tx.partitions.left_to_settle > 0:
             done.append(other)
     return done
 
 
 def find_unsettled(connection: apsw.Connection) -> list[UUID]:
-    """Return the ended tasks that others still wait for."""
-    return [task_id_of(row[0]) for row in connection.execute(QUERIES["unsettled"])]
+    """Return the ended tasks whose end is not settled for all others."""
+    names = ("unsettled", "unsettled_parents")
+    return [task_id_of(row[0]) for name in names for row in connection.execute(QUERIES[name])]
 
 
-def _release(tx: Transaction, seq: int) -> None:
-    """Make a task claimable if it waits for no other task any more."""
-    if tx.execute(QUERIES["any_dependency"], (seq,)).fetchone() is not None:
-        return
-    row: Row | None = tx.execute(QUERIES["release"], {"now": tx.now, "seq": seq}).fetchone()
-    if row is None:
-        return
-    task_id, owner, queue, type_, due_at = row
-    if due_at <= tx.now:
-        tx.counts.moved((owner, type_, queue), -1)
-    tx.partitions.joined(queue, type_, due_at, later=due_at > tx.now)
-    tx.changes.append(Change(task_id_of(task_id), Status.PENDING))
-
-
-def fail_pending(tx: Transaction, seq: int, error: TaskProblem) -> Row | None:
-    """Fail a pending task without an attempt.
-
-    Return its id, whether others depend on it, its queue, owner and concurrency key; None if it is not pending.
-    """
-    values = {"now": tx.now, "seq": seq, "error": encode(error)}
-    row: Row | None = tx.execute(QUERIES["fail_pending"], values).fetchone()
-    if row is None:
-        return None
-    type_, has_waited, column, has_dependants, queue, owner, key, *columns = row
-    task_id, head = task_id_of(column), Head(*columns)
-    tx.counts.dropped((owner, type_, queue), Status.FAILED, was_waiting=bool(has_waited))
-    tx.journal.append(ended(task_id, Status.FAILED, head.attempt, head.last + 1))
-    failures.note(tx, task_id, error)
-    return task_id, has_dependants, queue, owner, key
+def fail_waiting(tx: Transaction, seq: int, error: TaskProblem) -> None:
+    """Fail a task that waits for others, and settle its end."""
+    row = fail_pending(tx, seq, error)
+    if row is not None:
+        tx.changes.append(Change(row[0], Status.FAILED))
+        if row[1]:
+            end(tx, Ended(seq, row[0], Status.FAILED, error))
 
 
 def fail_overdue(tx: Transaction, limit: int) -> int:
@@ -201,5 +204,5 @@ def fail_overdue(tx: Transaction, limit: int) -> int:
             tx.partitions.ended(tx.connection, tx.now, *failed[2:])  # others may be parked behind it
             tx.changes.append(Change(failed[0], Status.FAILED))
             if failed[1]:
-                settle_dependants(tx, failed[0], Status.FAILED, error)
+                end(tx, Ended(seq, failed[0], Status.FAILED, error))
     return len(rows)

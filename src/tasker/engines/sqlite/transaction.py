@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import apsw
 
 from tasker.clock import from_micros
+from tasker.engines.shared.groups import GroupChanges
 from tasker.engines.shared.journal import packed_rows
 from tasker.engines.shared.looks import BLOCK
 from tasker.engines.shared.rollup import Changes, pack
@@ -30,7 +31,7 @@ class Transaction:
     now: the wall clock when the work began, in microseconds: all of the work has this time. moment: the same.
     partitions: outlives the transaction. The engine undoes its changes after a rollback.
     journal: packed references for the journal; tally: sums of usage; counts: what changes about numbers of tasks.
-    `finish` writes them.
+    `finish` writes them. groups: what changes about the counts of groups; group_ends.py writes it before.
     changes: reported to listeners once the transaction is durable.
     """
 
@@ -40,6 +41,7 @@ class Transaction:
         "connection",
         "counts",
         "execute",
+        "groups",
         "journal",
         "moment",
         "now",
@@ -58,6 +60,7 @@ class Transaction:
         self.journal: list[bytes] = []
         self.tally: DayTally = Tally()
         self.counts = Changes(now)
+        self.groups = GroupChanges()
         self.changes: list[Change] = []
         self._spans: dict[int, tuple[int, int]] = {}
 

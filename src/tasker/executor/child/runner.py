@@ -22,6 +22,7 @@ from tasker.model import Progress
 from tasker.rules.lifecycle import Failed, Outcome, Snoozed, problem
 from tasker.tasktypes.context import Context
 from tasker.tasktypes.registry import Registry, TaskType, load, load_entry_points
+from tasker.tasktypes.steps import StepEvent
 
 LOAD_AGAIN = timedelta(seconds=30)
 """Delay before a task whose file a child could not load is tried again."""
@@ -53,6 +54,9 @@ class FrameReporter:
 
     def usage(self, usage: Mapping[str, Any]) -> None:
         self._channel.send(frames.Usage(msgspec.json.encode(usage)))
+
+    def step(self, event: StepEvent, data: Mapping[str, Any]) -> None:
+        self._channel.send(frames.Stepped(event, msgspec.json.encode(data)))
 
 
 class CancelCheck:

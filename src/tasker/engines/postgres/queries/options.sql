@@ -92,4 +92,4 @@ SELECT EXISTS (SELECT FROM {schema}.task WHERE task_id = $1)
 SELECT owner, unique_key FROM {schema}.task WHERE task_id = $1 AND unique_key IS NOT NULL;
 
 -- name: waiting_task
-SELECT seq FROM {schema}.task WHERE task_id = $1 AND status = 'pending' AND reason = 'dependencies' FOR NO KEY UPDATE;
+SELECT seq, owner FROM {schema}.task WHERE task_id = $1 AND status = 'pending' AND reason = 'dependencies' FOR NO KEY UPDATE;

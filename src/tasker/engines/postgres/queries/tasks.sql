@@ -17,13 +17,14 @@ RETURNING key;
 -- A task that exists already was stored by an earlier try of ours whose answer was lost.
 INSERT INTO {schema}.task (task_id, type, queue, status, reason, priority, created_at, run_at, due_at, lined,
                            max_attempts, policy, metadata, params, tags, owner, retention, deadline, unique_key,
-                           concurrency_key, weight, cache_key, extra, awaited, waiter)
+                           concurrency_key, weight, cache_key, extra, awaited, waiter, has_dependants)
 SELECT task_id, type, queue, 'pending', CASE WHEN run_at > now() THEN 'scheduled' ELSE 'queued' END, priority,
        created_at, run_at, coalesce(run_at, now()), coalesce(run_at <= now(), true), max_attempts, policy, metadata,
        params, CASE WHEN tags IS NULL THEN '{}' ELSE array(SELECT jsonb_array_elements_text(tags::jsonb)) END,
        owner, retention, (rare ->> 'deadline')::timestamptz, rare ->> 'unique_key', rare ->> 'concurrency_key',
        (rare ->> 'weight')::int, decode(rare ->> 'cache_key', 'base64'), convert_to(rare ->> 'extra', 'UTF8'),
-       coalesce((rare ->> 'awaited')::boolean, false), rare ->> 'waiter'
+       coalesce((rare ->> 'awaited')::boolean, false), rare ->> 'waiter',
+       coalesce((rare ->> 'has_dependants')::boolean, false)
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::timestamptz[], $7::int[],
             $8::bytea[], $9::bytea[], $10::bytea[], $11::text[], $12::text[], $13::interval[], $14::jsonb[])
     WITH ORDINALITY AS draft (task_id, type, queue, priority, created_at, run_at, max_attempts, policy, metadata,

@@ -12,11 +12,13 @@ import asyncpg
 
 from tasker.engines.postgres.attempts import insert_events
 from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.groups import Member, TaskGroups
 from tasker.engines.postgres.listener import LOCKS
 from tasker.engines.postgres.retention import Erasure
 from tasker.engines.postgres.tables import PostgresRows, Texts
 from tasker.engines.postgres.ties import TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
+from tasker.engines.shared.groups import GroupChanges
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
 from tasker.engines.shared.stored import attempt_of, event_of, key_of
@@ -24,6 +26,7 @@ from tasker.engines.shared.stores.records import find_records, find_records_of, 
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, Row, read_records
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.archive import COLUMNS, TEXTS, StoredAttempt, StoredEvent, StoredRecord, StoredTask, bytes_of, text_of
+from tasker.model.groups import state_of
 
 _UNFIT = asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RuntimeError, ValueError, OverflowError
 """Raised where an imported task or record cannot be stored."""
@@ -37,6 +40,7 @@ class PostgresArchive:
     _texts: Texts
     _erasure: Erasure
     _ties: TiedTasks
+    _groups: TaskGroups
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         async with self._connections.snapshot() as connection:
@@ -58,7 +62,7 @@ class PostgresArchive:
             stored = await self._put(tx, tasks)
             for task in tasks:
                 if task.is_waiting:
-                    await self._ties.resume(tx, task.task_id, task.depends_on)
+                    await self._ties.resume(tx, task.task_id, task.depends_on, task.depends_on_group)
             return stored
 
         return await self._connections.transact(work)
@@ -100,6 +104,7 @@ class PostgresArchive:
                 return ArchiveError(f"it cannot be stored as it is: {error}")
             finally:
                 await tx.execute("ROLLBACK TO rehearsal")
+                tx.groups = GroupChanges()
 
         outcome = await self._connections.transact(work)
         if isinstance(outcome, Exception):
@@ -137,6 +142,11 @@ class PostgresArchive:
         await tx.execute(self._texts.queries["begin_import"])  # nothing happens to these tasks now
         rows = await tx.fetchmany(self._texts.queries["insert_stored"], [_columns(task) for task in tasks])
         placed = [(row["seq"], task) for row, task in zip(rows, tasks, strict=True)]
+        members = [(seq, task, task.group) for seq, task in placed]
+        await self._groups.join(
+            tx,
+            [Member(seq, task.owner, name, state_of(task.status)) for seq, task, name in members if name is not None],
+        )
         attempts = [_attempt_row(seq, one) for seq, task in placed for one in task.attempts]
         await tx.executemany(self._texts.queries["insert_attempt"], attempts)
         keys = [

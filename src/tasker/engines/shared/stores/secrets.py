@@ -19,7 +19,11 @@ class Secrets:
         return await self._database.look(lambda rows: rows.value("find_secrets", bytes, task_id=task_id))
 
     async def erase(self, task_ids: Sequence[UUID]) -> None:
-        await self._database.write(lambda rows: rows.run("erase_secrets", task_ids=task_ids))
+        async def work(rows: Any) -> None:
+            await rows.run("erase_secrets", task_ids=task_ids)
+            await rows.run("erase_secret_values", task_ids=task_ids)
+
+        await self._database.write(work)
 
     async def find_ended(self, *, limit: int) -> list[UUID]:
         return await self._database.look(lambda rows: rows.values("secrets_of_ended", UUID, limit=limit))

@@ -14,12 +14,15 @@ CREATE TEMP TRIGGER fresh_delivery AFTER INSERT ON webhook_delivery WHEN new.sta
 BEGIN INSERT OR IGNORE INTO clock_fresh VALUES (1, new.seq); END;
 CREATE TEMP TRIGGER fresh_delivery_time AFTER UPDATE OF due_at ON webhook_delivery WHEN new.status = 'pending'
 BEGIN INSERT OR IGNORE INTO clock_fresh VALUES (1, new.seq); END;
+CREATE TEMP TRIGGER fresh_step AFTER INSERT ON step WHEN new.until IS NOT NULL AND new.finished_at IS NULL
+BEGIN INSERT OR IGNORE INTO clock_fresh VALUES (2, new.id); END;
 
 -- name: unwatch_fresh
 DROP TRIGGER fresh_task;
 DROP TRIGGER fresh_time;
 DROP TRIGGER fresh_delivery;
 DROP TRIGGER fresh_delivery_time;
+DROP TRIGGER fresh_step;
 DELETE FROM clock_fresh;
 
 -- name: later_up
@@ -60,6 +63,20 @@ UPDATE webhook_delivery SET
         ELSE attempted_at END
 WHERE status = 'pending' AND seq IN (SELECT value FROM json_each(:seqs))
   AND seq NOT IN (SELECT seq FROM clock_fresh WHERE moving = 1);
+
+-- name: steps_up
+SELECT until, id FROM step INDEXED BY step_until
+WHERE until IS NOT NULL AND finished_at IS NULL AND (until, id) > (:due_at, :seq) ORDER BY until, id LIMIT :limit;
+
+-- name: steps_down
+SELECT until, id FROM step INDEXED BY step_until
+WHERE until IS NOT NULL AND finished_at IS NULL AND (until, id) < (:due_at, :seq) AND until > :before
+ORDER BY until DESC, id DESC LIMIT :limit;
+
+-- name: move_steps
+-- A time that has come stays so.
+UPDATE step SET until = CASE WHEN until <= :before THEN :set_to ELSE until + :step END
+WHERE id IN (SELECT value FROM json_each(:seqs)) AND id NOT IN (SELECT seq FROM clock_fresh WHERE moving = 2);
 
 -- name: forget_fresh
 -- Rows beyond the last moved one are not visited again.

@@ -23,7 +23,7 @@ UPDATE task SET has_dependants = 1 WHERE task_id = ?;
 SELECT task_seq FROM dependency WHERE depends_on = ? LIMIT ?;
 
 -- name: ending_of
-SELECT status, error FROM task WHERE task_id = ? AND status NOT IN ('pending', 'running');
+SELECT seq, status, error, expires_at = 0 FROM task WHERE task_id = ? AND status NOT IN ('pending', 'running');
 
 -- name: unsettled
 SELECT DISTINCT depends_on FROM dependency WHERE EXISTS (
@@ -61,4 +61,4 @@ UPDATE task SET reason = 'dependencies', due_at = ?, has_waited = {waits} WHERE 
 RETURNING owner, type, queue, has_waited;
 
 -- name: waiting_task
-SELECT seq FROM task WHERE task_id = ? AND status = 'pending' AND reason = 'dependencies';
+SELECT seq, owner FROM task WHERE task_id = ? AND status = 'pending' AND reason = 'dependencies';

@@ -1,10 +1,11 @@
 -- name: expired_tasks
 -- With the number of their rows, and the size of the wide ones: the length of a blob is known without reading it.
--- Tasks whose dependants are not settled yet are left out.
+-- Tasks whose dependants are not settled yet are left out, and those that have children: these expire before them.
 SELECT seq, task_id, 1 + attempt + CASE tags WHEN '[]' THEN 0 ELSE json_array_length(tags) END,
        length(params) + coalesce(length(result), 0)
 FROM task INDEXED BY task_expires
-WHERE expires_at <= ? AND NOT (has_dependants AND EXISTS (SELECT 1 FROM dependency WHERE depends_on = task_id))
+WHERE expires_at <= ? AND NOT (has_dependants AND (EXISTS (SELECT 1 FROM dependency WHERE depends_on = task_id)
+                                                   OR EXISTS (SELECT 1 FROM child WHERE parent = task.seq)))
 ORDER BY expires_at LIMIT ?;
 
 -- name: delete_some_events
@@ -12,8 +13,12 @@ DELETE FROM task_event WHERE (task_seq, sequence) IN (
     SELECT task_seq, sequence FROM task_event WHERE task_seq {any:seqs} LIMIT :limit);
 
 -- name: bury
+-- Those that expire at 0 or before were deleted, or the task that they belong to.
 INSERT OR REPLACE INTO tombstone (task_id, owner, expired_at, forgotten_at)
-SELECT task_id, owner, expires_at, expires_at + max(coalesce(retention, 0), :at_least) FROM task WHERE seq {any:seqs};
+SELECT task_id, owner, iif(expires_at > 0, expires_at, NULL),
+       iif(expires_at > 0, expires_at + max(coalesce(retention, 0), :at_least),
+           :now + max(coalesce(retention, :forever), :at_least))
+FROM task WHERE seq {any:seqs};
 
 -- name: bury_deleted
 INSERT OR REPLACE INTO tombstone (task_id, owner, expired_at, forgotten_at)
@@ -55,7 +60,7 @@ SELECT result FROM task WHERE seq {any:seqs} AND length(result) < 100 AND substr
 DELETE FROM task WHERE seq {any:seqs};
 
 -- name: when_expired
-SELECT owner, expires_at FROM task WHERE task_id = :task_id AND expires_at <= :now
+SELECT owner, expires_at FROM task WHERE task_id = :task_id AND expires_at <= :now AND expires_at > 0
 UNION ALL
 SELECT owner, expired_at FROM tombstone WHERE task_id = :task_id AND expired_at IS NOT NULL AND forgotten_at > :now
 LIMIT 1;

@@ -32,7 +32,7 @@ SELECT task_id, fingerprint, reply FROM idempotency WHERE key = ? AND expires_at
 INSERT OR REPLACE INTO idempotency (key, task_id, fingerprint, expires_at, reply) VALUES (?, ?, ?, ?, ?);
 
 -- name: task_by_id
-SELECT {task} FROM task WHERE task_id = ?;
+SELECT {task}, has_dependants FROM task WHERE task_id = ?;
 
 -- name: next_partition
 -- The partition after (queue, type), in the order of the index: one seek in its queue and one after it, however many
@@ -110,7 +110,7 @@ RETURNING cancel_requested_at;
 -- name: end_attempt
 -- For terminal statuses: one update, fenced by the attempt.
 UPDATE task SET {ended} WHERE task_id = ? AND attempt = ? AND status = 'running'
-RETURNING has_dependants, queue, owner, concurrency_key;
+RETURNING seq, has_dependants, queue, owner, concurrency_key;
 
 -- name: end_lone_attempt
 -- The same for a task that no other depends on. RETURNING would take almost as long as the update itself.
@@ -127,7 +127,7 @@ SELECT seq, attempt, worker, started_at, ?, ?, ?, ? FROM task WHERE seq = ?;
 -- name: requeue_task
 UPDATE task SET status = 'pending', reason = ?, due_at = ?, tries = ?, crashes = ?, interruptions = ?, error = ?,
     sequence = ?, worker = NULL, lease_expires_at = NULL, started_at = NULL
-WHERE seq = ? RETURNING queue, type, deadline, owner, concurrency_key;
+WHERE seq = ? RETURNING queue, type, deadline, owner, concurrency_key, has_dependants;
 
 -- name: insert_event
 INSERT INTO task_event (task_seq, sequence, attempt, type, time, data) VALUES (?, ?, ?, ?, ?, ?);

@@ -18,6 +18,7 @@ from tasker.engines.shared.stored import attempt_of, event_of, key_of
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, read_records
 from tasker.engines.shared.values import encode
+from tasker.engines.sqlite import groups
 from tasker.engines.sqlite.faults import ENVIRONMENT, is_taken
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import Results, is_reference
@@ -30,6 +31,7 @@ from tasker.engines.sqlite.ties import resume_waiting
 from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.archive import COLUMNS, TEXTS, TIMES, StoredRecord, StoredTask, bytes_of, text_of
+from tasker.model.groups import state_of
 
 _tags = msgspec.json.Decoder(list[str]).decode
 _INSERT = f"INSERT INTO task ({', '.join(COLUMNS)}, lease_expires_at) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"  # noqa: S608
@@ -163,14 +165,17 @@ def _put(
     check_moved(tasks, known)
     check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
     for task in new:
-        tx.stored(_insert(connection, task, files.get(task.task_id)), to_micros(task.created_at))
+        seq = _insert(connection, task, files.get(task.task_id))
+        tx.stored(seq, to_micros(task.created_at))
         if resumes:
+            if task.group is not None:
+                groups.joined(tx, seq, task.owner, task.group, state_of(task.status))
             waits = task.reason not in (None, "queued", "concurrency_limited")
             tx.counts.adopted((task.owner, task.type, task.queue), task.status, waits=waits)
     check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
     for task in tasks:
         if task.is_waiting and resumes:
-            resume_waiting(tx, task.task_id, task.depends_on)
+            resume_waiting(tx, task.task_id, task.depends_on, task.depends_on_group)
     return {task.task_id for task in new}
 
 

@@ -1,4 +1,4 @@
-"""The check of a client's JSON Schema when a task is submitted.
+"""Check a JSON Schema from outside: of a `gpt` task, or of a question to a person.
 
 It fetches nothing, and takes time in proportion to the schema, which is bounded.
 """
@@ -13,10 +13,11 @@ from urllib.parse import unquote
 
 import msgspec
 
-from tasker.builtin.gpt.patterns import compile_pattern
-from tasker.builtin.gpt.strict import Schema
 from tasker.errors import Fault
 from tasker.validation.jsontext import escape
+from tasker.validation.patterns import compile_pattern
+
+Schema = dict[str, Any]
 
 MAX_SIZE = 32 * 1024
 """Bytes of the schema's JSON text."""

@@ -1,0 +1,158 @@
+"""The use cases of steps: what a task has done and waits for, its children, and the questions that people answer."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from msgspec import structs
+
+from tasker.clock import Clock
+from tasker.engines.protocol import Engine
+from tasker.errors import Conflict, Fault
+from tasker.model import Task, TaskFilter
+from tasker.model.keys import Caller
+from tasker.model.steps import OpenQuestion, Question, Step
+from tasker.rules.steps import is_asked
+from tasker.service.check_threads import CheckThreads, CheckTimeout
+from tasker.service.tasks import Tasks
+from tasker.validation.answers import answer_faults
+from tasker.validation.faults import Faults
+from tasker.validation.jsontext import read_json
+
+SHOWN_CHILDREN = 20
+"""Children that are shown with a task; its list of children has all of them."""
+MAX_ANSWER = 1 << 20
+"""Limit of an answer in bytes of JSON, unless the service has another."""
+
+
+class StepService:
+    """The steps of stored tasks. For a caller, tasks that it may not see do not exist.
+
+    threads: check answers. max_answer: limit of an answer in bytes of JSON.
+    """
+
+    def __init__(
+        self, engine: Engine, clock: Clock, tasks: Tasks, threads: CheckThreads, max_answer: int = MAX_ANSWER
+    ) -> None:
+        self._store = engine.steps
+        self._clock = clock
+        self._tasks = tasks
+        self._threads = threads
+        self._max_answer = max_answer
+
+    async def find(self, caller: Caller, task_id: UUID) -> list[Step]:
+        """Return the steps of a task in the order of their numbers, secrets masked. Raises NotFound, Expired."""
+        await self._tasks.get(caller, task_id)
+        return [structs.replace(step, secret_value=None) for step in await self._store.find(task_id)]
+
+    async def children(self, caller: Caller, task_id: UUID, *, limit: int = SHOWN_CHILDREN) -> list[Task]:
+        """Return some children of a task, the newest first, as lists show tasks."""
+        page = await self._tasks.find_many(caller, TaskFilter(parent=task_id), limit=limit)
+        return page.items
+
+    async def question(
+        self, caller: Caller, task_id: UUID, name: str | None = None, asked_at: datetime | None = None
+    ) -> Step:
+        """Return the oldest open question of a task, or of that name; asked_at: the one that was asked then.
+
+        Raises NotFound, Expired, Conflict (it does not ask this, or no more).
+        """
+        task = await self._tasks.get(caller, task_id)
+        if task.status.is_terminal:
+            raise Conflict(f"the task has ended ({task.status.value}) and asks nothing")
+        asked = _matching(await self._store.find(task_id), name, asked_at)
+        now = self._clock.now()
+        for step in asked:
+            if is_asked(step, now):
+                return step
+        raise Conflict(_refusal(asked, name))
+
+    async def answer(
+        self, caller: Caller, task_id: UUID, name: str, value: bytes, *, asked_at: datetime | None = None
+    ) -> Task:
+        """Answer the oldest open question of that name with a JSON text; return the task.
+
+        asked_at: answer only the question that was asked then (Asked.asked_at). The same answer once more, by the same
+        owner, changes nothing and is no error, unless the name is asked again. Raises NotFound, Expired, Conflict (it
+        does not ask this, it is answered, or its time is over), Malformed, Invalid with every fault, each at a JSON
+        Pointer below /value.
+        """
+        try:
+            step = await self.question(caller, task_id, name, asked_at)
+            await self._check(caller, step, value)
+            return await self._store.answer(task_id, step.key, value, caller.owner)
+        except Conflict:
+            if await self._is_repeated(caller, task_id, name, value, asked_at):
+                return await self._tasks.get(caller, task_id)
+            raise
+
+    async def questions(self, caller: Caller, *, limit: int) -> list[OpenQuestion]:
+        """Return the questions that wait for people in tasks that the caller may see, oldest first."""
+        return await self._store.find_questions(owner=caller.only, limit=limit)
+
+    async def _check(self, caller: Caller, step: Step, value: bytes) -> None:
+        """Raise Invalid, Malformed for an answer that the question does not take."""
+        faults = Faults()
+        if len(value) > self._max_answer:
+            faults.add("/value", f"expected at most {self._max_answer:,} bytes of JSON, got {len(value):,}")
+            faults.check()
+        given, schema = read_json(value), bytes(question_of(step).schema)
+        try:
+            found = await self._threads.run(caller.owner, lambda: answer_faults(schema, given))
+        except CheckTimeout:
+            found = [Fault("", f"cannot be checked: that takes more than {self._threads.within:g} s")]
+        for fault in found:
+            faults.put(Fault(f"/value{fault.pointer}", fault.detail))
+        faults.check()
+
+    async def _is_repeated(
+        self, caller: Caller, task_id: UUID, name: str, value: bytes, asked_at: datetime | None
+    ) -> bool:
+        """Tell whether the newest such question has this answer already, from the same owner."""
+        asked = _matching(await self._store.find(task_id), name, asked_at)
+        if not asked or asked[-1].value is None:
+            return False
+        last = asked[-1]
+        return last.answered_by == caller.owner and _same(bytes(last.value or b""), value)
+
+
+def question_of(step: Step) -> Question:
+    """Return the question of a step of kind `input`."""
+    assert step.question is not None
+    return _decode_question(step.question)
+
+
+_decode_question = msgspec.json.Decoder(Question).decode
+
+
+def _matching(steps: list[Step], name: str | None, asked_at: datetime | None) -> list[Step]:
+    """Return the questions of that name (None: of any), oldest first."""
+    return [
+        step
+        for step in steps
+        if step.kind == "input" and name in (None, step.name) and asked_at in (None, step.started_at)
+    ]
+
+
+def _refusal(asked: list[Step], name: str | None) -> str:
+    """Return why none of these questions can be answered."""
+    what = "anything" if name is None else repr(name)
+    if not asked:
+        return f"the task does not ask {what}"
+    last = asked[-1]
+    if last.finished_at is not None and last.answered_by is not None:
+        return f"{last.name!r} is answered already"
+    return f"the time to answer {last.name!r} is over"
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    """Tell whether two JSON texts have the same meaning."""
+
+    return one == other or _meaning(one) == _meaning(other)
+
+
+def _meaning(text: bytes) -> str:
+    return json.dumps(read_json(text), sort_keys=True)

@@ -1,0 +1,153 @@
+"""What a context can do durably: each call makes an operation, and takes its key at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from random import Random
+from time import monotonic
+from typing import Any
+
+from msgspec import to_builtins
+
+from tasker.errors import Fail, ResultError, Retry, Snooze, StepChanged
+from tasker.model import RetryPolicy
+from tasker.model.steps import Step, Wait
+from tasker.rules.lifecycle import MAX_DELAY, backoff, problem
+from tasker.tasktypes.codecs import Codec, codec_of, returned_by
+from tasker.tasktypes.durable import Durable
+from tasker.tasktypes.operations import Invoke, Operation, Pause, store, stored_or, wait_for
+from tasker.tasktypes.options import read_retry
+from tasker.tasktypes.reporting import Reporter, describe
+from tasker.tasktypes.signature import ABSENT
+from tasker.tasktypes.steps import Sleep, StoreStep
+
+_ONCE = RetryPolicy()
+_random = Random()
+
+
+class Calls:
+    """The calls of one attempt. max_value: bytes of a step's result as JSON."""
+
+    def __init__(self, durable: Durable, reporter: Reporter, attempt: int, max_value: int) -> None:
+        self.durable = durable
+        self._reporter = reporter
+        self._attempt = attempt
+        self._max_value = max_value
+
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        key: str | None,
+        retry: int | RetryPolicy | None,
+        returns: Any,
+    ) -> Operation[Any]:
+        """Run a function once, and return its result."""
+        if not callable(function):
+            raise TypeError(f"step {name!r}: expected a function, got {function!r:.200}; write `lambda: ...`")
+        policy = _ONCE if retry is None else read_retry(retry)
+        codec = codec_of(returned_by(function) if returns is ABSENT else returns)
+        return self._step(self.durable.take_key(name, key), Invoke(name, function, args, kwargs), codec, policy)
+
+    def sleep(self, name: str, *, key: str | None, until: datetime | None, **units: float | None) -> Operation[None]:
+        """Sleep for a time, or until one. units: seconds, minutes, hours, days; None for those not given."""
+        return self._sleep(Sleep(self.durable.take_key(name, key), name, *_read_sleep(until, units)))
+
+    def _step(self, key: str, invoke: Invoke, codec: Codec, retry: RetryPolicy) -> Operation[Any]:
+        step = self.durable.find(key, "step")
+        if step is not None:
+            return read_stored(key, codec, value_of(step))
+        self.durable.begin()
+        try:
+            value, took = yield from self._tries(key, invoke, retry)
+            text, result = self._encoded(codec, value)
+            step = yield from store(self.durable, StoreStep(key, invoke.name, text, took), key)
+        finally:
+            self.durable.end()
+        return result if value_of(step) == text else read_stored(key, codec, value_of(step))
+
+    def _tries(self, key: str, invoke: Invoke, retry: RetryPolicy) -> Operation[tuple[Any, float]]:
+        self._reporter.step("step_started", {"name": invoke.name, "key": key, "kind": "step"})
+        tries = 0
+        while True:
+            tries += 1
+            begun = monotonic()
+            try:
+                value = yield invoke
+            except Exception as error:
+                pause = _pause_after(error, tries, retry)
+                self._report_failure(key, invoke.name, tries, error, will_retry=pause is not None)
+                if pause is None:
+                    raise
+            else:
+                return value, monotonic() - begun
+            yield Pause(pause)
+            self.durable.check()
+
+    def _report_failure(self, key: str, name: str, tries: int, error: Exception, *, will_retry: bool) -> None:
+        shown = problem("task-raised", describe(error), attempt=self._attempt, retryable=will_retry)
+        self._reporter.step("step_failed", {"name": name, "key": key, "try": tries, "error": to_builtins(shown)})
+
+    def _encoded(self, codec: Codec, value: Any) -> tuple[bytes, Any]:
+        """Return the JSON text of a step's result, and what a rerun will read from it. Raises ResultError."""
+        text = codec.encode(value)
+        if len(text) > self._max_value:
+            raise ResultError(
+                "result-too-large",
+                f"the result of the step takes {len(text):,} bytes as JSON; TASKER_MAX_RESULT allows {self._max_value:,}",
+            )
+        try:
+            return text, codec.decode(text)
+        except ValueError as error:
+            raise ResultError(
+                "result-not-serializable", f"the result of the step cannot be read back: {error}"
+            ) from None
+
+    def _sleep(self, request: Sleep) -> Operation[None]:
+        step = yield from stored_or(self.durable, request, request.key, "sleep")
+        if step.finished_at is None:
+            yield from wait_for(self.durable, step.key, Wait(until=step.until))
+
+
+def _read_sleep(until: datetime | None, units: Mapping[str, float | None]) -> tuple[timedelta | None, datetime | None]:
+    """Return the length of a sleep, or its end. Raises ValueError."""
+    given = {unit: number for unit, number in units.items() if number is not None}
+    if bool(given) == (until is not None):
+        raise ValueError("sleep takes a duration (seconds=, minutes=, hours=, days=), or until=")
+    if until is not None:
+        if until.tzinfo is None:
+            raise ValueError("until= needs a time zone: for example datetime.now(UTC) + timedelta(hours=1)")
+        return None, until
+    try:
+        delay = timedelta(**given)
+    except OverflowError:
+        delay = timedelta.max
+    if not timedelta(0) <= delay <= MAX_DELAY:
+        raise ValueError(f"a sleep lasts 0 to {MAX_DELAY.days:,} days, got {given}")
+    return delay, None
+
+
+def value_of(step: Step) -> bytes | None:
+    """Return the value of a step as its function made it, secrets included."""
+    return step.value if step.secret_value is None else step.secret_value
+
+
+def read_stored(key: str, codec: Codec, value: bytes | None) -> Any:
+    """Return a stored value as the type that the code expects now. Raises StepChanged."""
+    try:
+        return codec.decode(b"null" if value is None else value)
+    except ValueError as error:
+        raise StepChanged(key, f"its stored value does not fit the code: {error}"[:1000]) from None
+
+
+def _pause_after(error: Exception, tries: int, retry: RetryPolicy) -> float | None:
+    """Return the seconds before the next try of a step; None if there is none."""
+    is_final = isinstance(error, Snooze | ResultError | StepChanged) or (isinstance(error, Fail) and not error.retry)
+    if is_final or tries >= retry.max_attempts:
+        return None
+    after = error.after if isinstance(error, Fail | Retry) else None
+    return max(backoff(retry, tries, _random), after or timedelta(0)).total_seconds()
