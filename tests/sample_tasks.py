@@ -28,8 +28,8 @@ async def explode(message: str) -> None:
 
 @task
 async def wait_for_file(file: str, context: Context) -> str:
-    """Return the file's content once it is there."""
+    """Return the file's content once it is there: a file that is being written is empty at first."""
     context.progress(0.25, message="waiting for the file")
-    while not Path(file).exists():
+    while not (content := Path(file).read_text(encoding="utf-8") if Path(file).exists() else ""):
         await asyncio.sleep(0.01)
-    return Path(file).read_text(encoding="utf-8")
+    return content

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasker.errors import Fail, Retry, Snooze
+from tasker.errors import ChildFailed, Fail, InputTimeout, Retry, Snooze, StepChanged
 from tasker.rules.secrets import secret
 from tasker.tasktypes.context import Context
 from tasker.tasktypes.registry import task
+from tasker.tasktypes.steps import ChildOptions
+from tasker.tasktypes.sync_context import SyncContext
 
-__all__ = ["Context", "Fail", "Retry", "Snooze", "Tasker", "secret", "task"]
+__all__ = [
+    "ChildFailed",
+    "ChildOptions",
+    "Context",
+    "Fail",
+    "InputTimeout",
+    "Retry",
+    "Snooze",
+    "StepChanged",
+    "SyncContext",
+    "Tasker",
+    "secret",
+    "task",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import NEEDS_BROWSER, Watched, chromium
 from tests.server import Server, run_server
 
 TOKEN = "a-token-of-more-than-16-characters"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]  # fmt: skip
-LIMIT = 30_000
-"""Milliseconds that the browser has for each step."""
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt install chromium")
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -37,40 +29,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-class Watched:
-    """A page that records what it must not do: break its policy, or contact another server."""
-
-    def __init__(self, browser: Browser, server: Server) -> None:
-        context = browser.new_context()
-        context.set_default_timeout(LIMIT)
-        expect.set_options(timeout=LIMIT)
-        self.page: Page = context.new_page()
-        self.server = server
-        self.faults: list[str] = []
-        self.page.on("console", self._heard)
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("request", self._asked)
-        self.page.add_init_script(
-            "window.violations = [];"
-            "document.addEventListener('securitypolicyviolation', (e) => window.violations.push(e.violatedDirective));"
-        )
-
-    def _heard(self, message: Any) -> None:
-        if "Content Security Policy" in message.text:
-            self.faults.append(message.text)
-
-    def _asked(self, request: Any) -> None:
-        if not request.url.startswith((self.server.url + "/", "data:", "blob:")):
-            self.faults.append(request.url)
-
-    def check(self) -> None:
-        assert self.faults == []
-        assert self.page.evaluate("window.violations") == []
+def watch(browser: Browser, server: Server) -> Watched:
+    return Watched(browser.new_context(), server.url, may_log_errors=True)
 
 
 @pytest.fixture
 def watched(browser: Browser, server: Server) -> Iterator[Watched]:
-    watched = Watched(browser, server)
+    watched = watch(browser, server)
     yield watched
     watched.check()
     watched.page.context.close()
@@ -91,7 +56,7 @@ def execute(page: Page, operation: str) -> str:
 
 
 def test_a_key_opens_the_docs_and_is_sent_along(watched: Watched) -> None:
-    page, url = watched.page, watched.server.url
+    page, url = watched.page, watched.url
     page.goto(f"{url}/docs")
     expect(page.get_by_text("This service asks for a key.")).to_be_visible()
     expect(page.locator("#refusal")).to_have_text("")
@@ -111,7 +76,7 @@ def test_a_key_opens_the_docs_and_is_sent_along(watched: Watched) -> None:
 
 
 def test_the_key_lasts_as_long_as_the_tab(watched: Watched) -> None:
-    page, url = watched.page, watched.server.url
+    page, url = watched.page, watched.url
     page.goto(f"{url}/docs")
     sign_in(page, TOKEN)
     expect(page.locator("#operations-tasks-list_tasks")).to_be_visible()
@@ -129,7 +94,7 @@ def test_the_key_lasts_as_long_as_the_tab(watched: Watched) -> None:
 
 def test_without_keys_the_docs_are_open(browser: Browser, tmp_path: Path) -> None:
     with run_server(tmp_path) as server:
-        watched = Watched(browser, server)
+        watched = watch(browser, server)
         watched.page.goto(f"{server.url}/docs")
         expect(watched.page.locator("#operations-tasks-list_tasks")).to_be_visible()
         expect(watched.page.locator("#sign-in")).to_be_hidden()
@@ -141,7 +106,7 @@ def test_without_keys_the_docs_are_open(browser: Browser, tmp_path: Path) -> Non
 
 def test_a_problem_has_a_page(watched: Watched) -> None:
     page = watched.page
-    page.goto(f"{watched.server.url}/problems/unauthorized")
+    page.goto(f"{watched.url}/problems/unauthorized")
     expect(page.get_by_role("heading")).to_have_text("A valid key is needed")
     assert page.locator("code").all_inner_texts() == [
         "unauthorized",

@@ -69,8 +69,8 @@ SCOPE_OF = {
         "GET /task/{task_id}/log",
     },
     "control": {
-        "POST /task/{task_id}/cancel", "POST /task/{task_id}/retry", "POST /task/{task_id}/input", "DELETE /task/{task_id}", "POST /bulk",
-        "POST /bulk/{bulk_id}/stop", "POST /bulk/{bulk_id}/undo",
+        "POST /task/{task_id}/cancel", "POST /task/{task_id}/retry", "POST /task/{task_id}/input",
+        "DELETE /task/{task_id}", "POST /bulk", "POST /bulk/{bulk_id}/stop", "POST /bulk/{bulk_id}/undo",
         "DELETE /schedule/{schedule_id}", "POST /webhook", "PATCH /webhook/{webhook_id}",
         "DELETE /webhook/{webhook_id}", "POST /webhook/{webhook_id}/rotate",
         "POST /webhook/{webhook_id}/deliveries/{delivery_id}/redeliver",

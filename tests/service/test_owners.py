@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
+from tests.asking import park, question, start_children
 
 from tasker.errors import NotFound
 from tasker.model import TaskFilter
 from tasker.model.keys import Caller, Scope
 from tasker.model.queues import QueueChange
 from tasker.model.stats import Figures
+from tasker.model.steps import Forget
 from tasker.rules.lifecycle import Failed, problem
 from tasker.service import Selection, Service
 from tasker.service.stats import Open
@@ -29,6 +31,7 @@ ALICE, BOB = (Caller(owner=name, key_id=name, scopes=frozenset(SCOPES)) for name
 SOON = timedelta(seconds=0.01)
 SUM = b'{"type":"add","params":[1]}'
 HOURLY = b'{"name":"s","interval":3600,"task":{"type":"add","params":[1]}}'
+ASKING = b'{"type":"add","params":[1],"queue":"asking"}'
 UNIQUE = b'{"type":"add","params":[1],"unique_key":"u","tags":["t"]}'
 
 
@@ -36,6 +39,7 @@ class Alices(NamedTuple):
     """Alice's: a failed and a pending task, a schedule, a webhook, a bulk action."""
 
     service: Service
+    driver: Driver
     type: TaskType
     failed: UUID
     pending: UUID
@@ -53,7 +57,8 @@ async def alices(service: Service, driver: Driver, clock: ManualClock) -> Alices
     schedule = await service.schedules.create(ALICE, HOURLY)
     webhook = await service.webhooks.create(ALICE, {"url": "https://example.com/", "events": ("created",)})
     bulk = await service.bulk.start(ALICE, "retry", Selection(TaskFilter(types=("none",))))
-    return Alices(service, type_, failed, pending.task.task_id, schedule.schedule_id, webhook.webhook_id, bulk.bulk_id)
+    ids = pending.task.task_id, schedule.schedule_id, webhook.webhook_id, bulk.bulk_id
+    return Alices(service, driver, type_, failed, *ids)
 
 
 Ask = Callable[[Service, Alices], Awaitable[Any]]
@@ -187,6 +192,35 @@ async def _create_schedule(s: Service, a: Alices) -> None:
     assert (await s.schedules.create(BOB, HOURLY)).owner == "bob"
 
 
+async def _asking(a: Alices) -> UUID:
+    """Let a task of hers start a child and ask a question."""
+    asking = (await a.service.submissions.submit(ALICE, ASKING)).task.task_id
+    [claim], now = await a.driver.claim(types=["add"], queues=["asking"]), a.driver.clock.now()
+    await start_children(a.driver.engine, claim, now, 1)
+    await park(a.driver, claim, question(now))
+    return asking
+
+
+async def _children(s: Service, a: Alices) -> None:
+    asking = await _asking(a)
+    assert await s.steps.children(BOB, asking) == []
+    assert [child.parent_id for child in await s.steps.children(ALICE, asking)] == [asking]
+
+
+async def _questions(s: Service, a: Alices) -> None:
+    asking = await _asking(a)
+    assert await s.steps.questions(BOB, limit=9) == []
+    assert [one.task_id for one in await s.steps.questions(ALICE, limit=9)] == [asking]
+    for ask in (
+        s.steps.find(BOB, asking),
+        s.steps.question(BOB, asking),
+        s.steps.answer(BOB, asking, "approve", b'"yes"'),
+        s.tasks.retry(BOB, asking, Forget(names=("approve",))),
+    ):
+        with pytest.raises(NotFound):
+            await ask
+
+
 async def _webhooks(s: Service, a: Alices) -> None:
     page = await s.webhooks.find_many(BOB, limit=1)
     assert (page.items, page.next_cursor) == ([], None)
@@ -258,6 +292,8 @@ async def _shows_load(s: Service, a: Alices) -> None:
 
 
 OTHERS: dict[str, Ask] = {
+    "steps.children": _children,
+    "steps.questions": _questions,
     "tasks.find": _find,
     "tasks.find_many": _find_tasks,
     "tasks.count": _count_tasks,

@@ -127,6 +127,24 @@ async def test_a_retry_is_undone(web: Web) -> None:
     assert statuses == {"cancelled"}
 
 
+async def test_an_action_is_stopped(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasker.web.bulk.WITHIN", 0.0)  # the receipt comes after the first step, of 100 tasks
+    reply = await web.rig.client.post("/batch", json=[{"type": "sum", "params": [4, 2]}] * 150)
+    assert reply.json()["accepted"] == 150
+    page = await receipt(web, await confirm(web, await preview(web, action="cancel", all="1")))
+    assert 'data-state="running"' in page
+    assert "100 done 0 skipped 50 to go" in words(page)
+    stop = re.search(r'formaction="\.\./(bulk/[^"]+/stop)"', page)
+    assert stop is not None
+    page = await receipt(web, await web.post(f"/ui/{stop[1]}"))
+    assert 'data-state="stopped"' in page
+    assert "100 done 0 skipped 50 left as they were" in words(page)
+    assert stop[1] not in page
+    assert await web.rig.service.bulk.run_once() == 0  # nothing goes on with it
+    open_ = await web.rig.client.get("/task", params={"status": "pending", "limit": 100})
+    assert len(open_.json()["items"]) == 50
+
+
 async def test_receipts_are_listed_and_audited(web: Web) -> None:
     await fail(web, 1)
     page = await preview(web, action="retry", all="1", tag="x", queue="default")

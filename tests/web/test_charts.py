@@ -11,6 +11,7 @@ from markupsafe import Markup
 from tasker.web.charts import (
     Bucket,
     Line,
+    Span,
     Tick,
     Try,
     bars,
@@ -20,6 +21,7 @@ from tasker.web.charts import (
     meter,
     next_day,
     scales,
+    shares,
     slots,
     sparkline,
     tick_history,
@@ -29,6 +31,8 @@ from tasker.web.charts.bars import lay_out as lay_out_bars
 from tasker.web.charts.histogram import lay_out as lay_out_histogram
 from tasker.web.charts.histogram import place_of
 from tasker.web.charts.small import heights
+from tasker.web.charts.spans import MOST_BARS, MOST_LANES, SpanKind, lanes_of, say_lane
+from tasker.web.charts.spans import lay_out as lay_out_spans
 from tasker.web.charts.svg import element
 from tasker.web.charts.waterfall import SPAN, lay_out, make_scale, say
 
@@ -302,6 +306,102 @@ def test_the_waterfall_in_words() -> None:
     )
 
 
+def test_a_wait_without_a_slot_is_no_back_off() -> None:
+    tries = [a_try(1, 0, 0, 10, 60, "parked")._replace(parked="slept"), a_try(2, 60, 60, 70, None, "completed")]
+    chart = waterfall(tries, at(70))
+    assert "slept for 50.0 s" in chart
+    assert "off" not in {line.get("class") for line in parsed(chart).iter("line")}
+    assert "wait" in {rect.get("class") for rect in parsed(chart).iter("rect")}
+    assert say(tries, at(70)) == "Attempt 1 ran 10.0 s, then slept for 50.0 s; attempt 2 ran 10.0 s"
+
+
+def test_waits_are_cut_beside_what_ran() -> None:
+    """Two of them hide what ran, though neither is far longer than the other."""
+    tries = [
+        a_try(1, 0, 0, 10, 7210)._replace(parked="slept"),
+        a_try(2, 7210, 7210, 7220, 14_420)._replace(parked="waited for a person"),
+        a_try(3, 14_420, 14_420, 14_430),
+    ]
+    layout = lay_out(tries, at(14_430))
+    assert [row.is_cut for row in layout.rows] == [True, True, False]
+    assert all(row.run is not None and row.run.width > SPAN / 6 for row in layout.rows)
+    back_offs = [one._replace(parked="") for one in tries]
+    assert [row.is_cut for row in lay_out(back_offs, at(14_430)).rows] == [False, False, False]
+
+
+# steps
+
+
+def a_span(name: str, began: float, ended: float | None, kind: SpanKind = "step", colour: str = "completed") -> Span:
+    return Span(name, kind, colour, at(began), None if ended is None else at(ended))
+
+
+def place(moment: datetime) -> float:
+    return (moment - NOW).total_seconds()
+
+
+def test_steps_of_one_name_share_a_row() -> None:
+    spans = [a_span("page", 0, 1), a_span("page", 1, 3), a_span("mail", 3, 4), a_span("page", 4, 5)]
+    lanes = lanes_of(spans, at(9))
+    assert [(lane.name, len(lane.spans)) for lane in lanes] == [("page", 2), ("mail", 1), ("page", 1)]
+    assert [say_lane(lane, at(9)) for lane in lanes] == ["2 of page 3.0 s", "mail 1.0 s", "page 1.0 s"]
+    rows = lay_out_spans(lanes, place, at(9))
+    assert rows[0].bars == [(0, 1), (1, 2)]
+    assert rows[2].bars == [(4, 1)]
+
+
+def test_a_step_that_goes_on_ends_now() -> None:
+    [lane] = lanes_of([a_span("cool off", 5, None, "sleep", "pending")], at(9))
+    [row] = lay_out_spans([lane], place, at(9))
+    assert row.bars == [(5, 4)]
+    assert row.text == "cool off for 4.0 s"
+    assert lane.is_wait
+
+
+def test_names_that_take_turns_share_rows_where_there_are_many() -> None:
+    spans = [a_span("render" if n % 2 else "fetch", n, n + 1) for n in range(400)]
+    lanes = lanes_of(spans, at(400))
+    assert [(lane.name, len(lane.spans)) for lane in lanes] == [("fetch", 200), ("render", 200)]
+    rows = lay_out_spans(lanes, place, at(400))
+    assert [len(row.bars) for row in rows] == [1, 1]  # more than MOST_BARS are one
+    assert len(lay_out_spans(lanes_of(spans[:10], at(400)), place, at(400))[0].bars) <= MOST_BARS
+
+
+@pytest.mark.parametrize("count", [MOST_LANES, MOST_LANES + 1, 100, 3000])
+def test_rows_of_steps_are_bounded(count: int) -> None:
+    spans = [a_span(f"step {n}", n, n + (9 if n == 7 else 1)) for n in range(count)]
+    spans.append(a_span("the last", count, None, colour="running"))
+    lanes = lanes_of(spans, at(count + 1))
+    assert len(lanes) <= MOST_LANES
+    assert sum(len(lane.spans) for lane in lanes) == count + 1
+    names = [lane.name for lane in lanes]
+    assert "the last" in names
+    assert "step 7" in names  # the longest
+    if count >= MOST_LANES:
+        assert any(name.endswith("other steps") for name in names)
+    assert len(waterfall([a_try(1, 0, 0, None)], at(count + 1), spans)) < 40_000
+
+
+def test_a_row_is_as_bad_as_its_worst_step() -> None:
+    good, bad = a_span("page", 0, 1), a_span("page", 1, 2, colour="failed")
+    assert lanes_of([good, bad, good], at(9))[0].colour == "failed"
+
+
+def test_steps_before_the_attempts_shown_are_left_out() -> None:
+    chart = waterfall([a_try(9, 100, 100, 110)], at(110), [a_span("early", 0, 9), a_span("late", 101, 102)])
+    assert "late" in chart
+    assert "early" not in chart
+
+
+def test_shares_fill_the_bar() -> None:
+    rects = list(parsed(shares([("completed", 30), ("failed", 0), ("running", 10)], "x")).iter("rect"))
+    assert [(rect.get("class"), rect.get("x"), rect.get("width")) for rect in rects] == [
+        ("completed", "0%", "75%"),
+        ("running", "75%", "25%"),
+    ]
+    assert list(parsed(shares([("completed", 0)], "x")).iter("rect")) == []
+
+
 # all charts
 
 TRIES = [a_try(1, 0, 1, 4, 400), a_try(2, 400, 401, None, None, "running")]
@@ -310,11 +410,12 @@ CHARTS = {
     "line": line([1, 2, 3]),
     "sparkline": sparkline([1, 2, 3], [0, 1, 0]),
     "meter": meter(1, 2, label=HOSTILE),
+    "shares": shares([("completed", 1)], HOSTILE),
     "slots": slots(1, 2),
     "tick_history": tick_history([Tick("open", HOSTILE)], HOSTILE),
     "histogram": histogram([1, 2], EDGES[:3], 1 * S, 2 * S),
     "next_day": next_day([Line(HOSTILE, [at(60)])], NOW),
-    "waterfall": waterfall(TRIES, at(420)),
+    "waterfall": waterfall(TRIES, at(420), [Span(HOSTILE, "step", "completed", at(1), at(2), HOSTILE)]),
 }
 
 

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from tasker.api.replies import Scope
 from tasker.model import Task, TaskFilter
 from tasker.model.keys import ANYBODY, Caller
@@ -18,6 +20,7 @@ from tasker.web.frame import Frame
 from tasker.web.live import message, partial
 from tasker.web.sessions import Sessions
 from tasker.web.tasks import RowMaker
+from tests.api.conftest import announce
 from tests.web.conftest import Web
 
 SOON = 10.0
@@ -129,6 +132,20 @@ async def test_new_tasks_raise_a_number(web: Web) -> None:
         assert "1 new task: show it" in await stream.text_with("more-new")
         await web.rig.submit("sum", [1, 2])
         assert "2 new tasks: show them" in await stream.text_with("more-new")
+
+
+@pytest.mark.parametrize(
+    ("path", "part", "text"),
+    [("queues", "queues", 'id="q-llm"'), ("workers", "workers", "<bdi>w</bdi>"), ("bulk", "receipt", "1</b> done")],
+)
+async def test_the_other_streams_begin_with_their_part(web: Web, path: str, part: str, text: str) -> None:
+    await announce(web.rig)
+    await web.rig.submit(queue="llm")
+    await web.rig.submit(queue="other")
+    done = (await web.rig.client.post("/bulk", json={"action": "cancel", "filter": {"queue": "other"}})).json()
+    stream = f"/ui/bulk/{done['bulk_id']}/live" if path == "bulk" else await stream_of(web, f"/ui/{path}")
+    async with listening(web, stream) as heard:
+        assert f'hx-target="#{part}"' in await heard.text_with(text)
 
 
 async def test_a_row_that_no_longer_fits_is_dimmed(web: Web) -> None:

@@ -23,7 +23,7 @@ def event(type_: str, attempt: int = 1, **data: Any) -> Event:
 def test_output_is_joined_up_to_the_next_attempt() -> None:
     events = [event("output", chunk="a\x1b[3"), event("output", chunk="1mb"), event("started", 2), event("started", 3)]
     pieces = Reader({}).read([*events, event("output", 3, chunk="c")]).pieces
-    assert pieces == [Piece("ab"), Piece(attempt=2), Piece(attempt=3), Piece("c")]
+    assert pieces == [Piece("ab"), Piece(attempt=3), Piece("c")]
 
 
 def test_no_more_fields_of_a_line_are_read_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:

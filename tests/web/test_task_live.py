@@ -16,6 +16,7 @@ from tasker.web.frame import Frame
 from tasker.web.sessions import Sessions
 from tasker.web.task_live import TaskStream, gathered
 from tests.web.conftest import Web
+from tests.web.test_live import listening
 from tests.web.test_task import say
 
 LIMIT = 20
@@ -125,6 +126,14 @@ async def test_the_stream_of_another_owners_task_is_refused(web: Web) -> None:
 
 async def test_last_event_id_takes_precedence_and_is_checked(web: Web) -> None:
     task_id = await web.rig.submit()
+    claim = await web.rig.driver.claim_one(types=("sum",))
+    await say(web.rig, claim.lease, ("output", {"chunk": "first"}))
+    path = f"/ui/task/{task_id}/live?after=0"
+    async with listening(web, path) as stream:
+        last = re.findall(r"^id: (\d+)$", await stream.text_with("first"), re.MULTILINE)[-1]
+    await say(web.rig, claim.lease, ("output", {"chunk": "second"}))
+    async with listening(web, path, **{"last-event-id": last}) as stream:
+        assert "first" not in await stream.text_with("second")
     reply = await web.client.get(f"/ui/task/{task_id}/live?after=1", headers={"last-event-id": "x"})
     assert reply.status_code == 422
 

@@ -6,6 +6,8 @@ import re
 from datetime import timedelta
 from html import unescape
 
+import pytest
+
 from tasker.model.keys import ANYBODY
 from tasker.model.queues import QueueChange
 from tasker.rules.lifecycle import Failed
@@ -60,6 +62,51 @@ async def test_filters(web: Web) -> None:
         assert list(rows(await web.get(f"/ui/tasks{query}"))) == expected, query
     web.rig.clock.advance(timedelta(hours=1))
     assert list(rows(await web.get("/ui/tasks?since=15m"))) == []
+
+
+async def test_an_id_leads_to_its_task_and_a_tag_to_its_tasks(web: Web) -> None:
+    task_id = await web.rig.submit()
+    for text, place in (
+        (task_id, f"task/{task_id}"),
+        (f" {task_id.upper()} ", f"task/{task_id}"),
+        ("tag:a b", "tasks?tag=a+b"),
+    ):
+        reply = await web.client.get("/ui/tasks", params={"q": text})
+        assert (reply.status_code, reply.headers["location"]) == (303, place), text
+    assert task_id in await web.get(f"/ui/task/{task_id}")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("q=HAYstack", ["failed"]),
+        ("q=needle", ["failed"]),
+        ("q=nowhere", []),
+        ("schedule={schedule}", ["scheduled"]),
+        ("schedule=0198e000-0000-7000-8000-000000000000", []),
+        ("ended_after={noon}", ["cancelled"]),
+        ("ended_before={noon}", ["failed"]),
+        ("status=failed&status=cancelled", ["cancelled", "failed"]),
+        ("status=pending,failed", ["scheduled", "failed"]),
+        ("bulk={bulk}", ["cancelled"]),
+        ("bulk={bulk}&status=failed", []),
+    ],
+)
+async def test_each_filter_of_the_query(web: Web, query: str, expected: list[str]) -> None:
+    rig = web.rig
+    failed = await rig.submit("reverse", ["the HayStack"])
+    await rig.finish(Failed(task_problem("task-raised", "ValueError: no Needle")))
+    rig.clock.advance(timedelta(minutes=10))
+    noon = rig.clock.now().isoformat().replace("+00:00", "Z")
+    rig.clock.advance(timedelta(minutes=10))
+    cancelled = await rig.submit(tags=["bulk"])
+    bulk = (await rig.client.post("/bulk", json={"action": "cancel", "filter": {"tag": "bulk"}})).json()
+    body = {"name": "nightly", "interval": 3600, "task": {"type": "sum", "params": [1, 2]}}
+    schedule = (await rig.client.post("/schedule", json=body)).json()["schedule_id"]
+    triggered = await rig.client.post(f"/schedule/{schedule}/trigger")
+    ids = {"failed": failed, "cancelled": cancelled, "scheduled": triggered.json()["task_id"]}
+    asked = query.format(noon=noon, schedule=schedule, bulk=bulk["links"]["self"].rpartition("/")[2])
+    assert list(rows(await web.get(f"/ui/tasks?{asked}"))) == [ids[name] for name in expected]
 
 
 async def test_chips_lead_to_the_page_without_them(web: Web) -> None:

@@ -118,8 +118,6 @@ def test_the_text_has_no_result_params_or_traceback() -> None:
         assert "Traceback" not in text
 
 
-
-
 @pytest.mark.parametrize("words", HOSTILE)
 def test_text_of_a_task_neither_mentions_nor_links(words: str) -> None:
     for told, task in (

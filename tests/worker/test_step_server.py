@@ -415,6 +415,15 @@ async def test_a_worker_that_drains_waits_for_nothing(rig: Rig) -> None:
     assert await server.answer(for_children("k")) == Steps(())
 
 
+async def test_a_function_that_cannot_park_yet_does_not_spin(rig: Rig) -> None:
+    server = rig.serve()
+    rig.wakeups.drain()
+    begun = asyncio.get_running_loop().time()
+    for _ in range(3):
+        assert await server.answer(for_children("k")) == Steps(())
+    assert asyncio.get_running_loop().time() - begun >= 0.15
+
+
 async def test_a_cancelled_task_waits_for_nothing(rig: Rig) -> None:
     rig.engine.stored["k"] = stored_step("children", total=1)
     with rig.waiting(for_children("k")) as waiting:

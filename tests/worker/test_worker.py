@@ -202,7 +202,8 @@ async def test_a_built_in_task_that_awaits_nothing_runs_without_an_asyncio_task(
 async def test_a_suspect_runs_in_a_child_even_if_it_awaits_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     isolated: asyncio.Queue[bool] = asyncio.Queue()
 
-    async def run(*_: object, isolate: bool) -> Outcome:
+    async def run(*_: object, isolate: bool, stepper: object) -> Outcome:
+        assert stepper is None
         isolated.put_nowait(isolate)
         return Succeeded(b"6")
 

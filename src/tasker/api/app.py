@@ -22,6 +22,7 @@ from tasker.api.events import EventOperations
 from tasker.api.failures import FailureOperations
 from tasker.api.feed import FeedOperations
 from tasker.api.fleet import FleetOperations
+from tasker.api.groups import GroupOperations
 from tasker.api.guards import Body, Guard, Rules
 from tasker.api.health import HealthOperations, health_operations
 from tasker.api.keys import KeyOperations
@@ -91,6 +92,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *operations_of(steps),
         *operations_of(BatchOperations(service, max_line=settings.max_body, max_size=settings.max_batch)),
         *operations_of(BulkOperations(service)),
+        *operations_of(GroupOperations(service)),
         *operations_of(events),
         *operations_of(FeedOperations(service.feed)),
         *operations_of(FailureOperations(service.failures)),

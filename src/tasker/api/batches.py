@@ -7,6 +7,7 @@ while one chunk is stored only the next one is read, and none while the client l
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,25 +17,41 @@ from msgspec import UNSET
 from tasker.api.accepts import choose
 from tasker.api.bodies import log_body_fault
 from tasker.api.buffers import Buffer
-from tasker.api.calls import VALIDATED, Call, idempotency_key, prefers_validation
+from tasker.api.calls import VALIDATED, Call, Parameter, idempotency_key, prefers_validation
 from tasker.api.events import JSON_LINES
 from tasker.api.lines import ArraySource, Line, LineSource, Pieces, Source
 from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, ok, post
 from tasker.api.problems import Refused, to_problem
 from tasker.api.replies import Head, Header, Stream, encode, encode_lines
 from tasker.errors import Malformed, RequestError
+from tasker.model import group_name_pattern
 from tasker.service import Accepted, Batch, Service, Wanted
 from tasker.service.pauses import Pauses
 from tasker.wire.batches import BatchItem, BatchReply, BatchSummary
 from tasker.wire.problems import Problem
 
 JSON = "application/json"
+_NAME = re.compile(group_name_pattern)
 BATCH_LINES = (b"application/jsonl", b"application/x-ndjson")
 """Media types of a batch in lines."""
 BACKLOG = 16 << 20
 """Bytes of replies that may wait for a client that sends everything before it reads."""
 _AT_ONCE = 256 << 10
 """Bytes of replies that fill one chunk."""
+
+
+def _group_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("expected 1 to 100 letters, digits, `_`, `.` or `-`, the first a letter, a digit or `_`")
+    return text
+
+
+_GROUP = Parameter(
+    "group",
+    "The group of the tasks, for submissions that name none.",
+    {"type": "string", "pattern": group_name_pattern},
+    _group_name,
+)
 
 
 class _Checked(NamedTuple):
@@ -63,18 +80,19 @@ class BatchOperations:
         ),
         scope="submit",
         problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS, "shutting-down"),
+        parameters=(_GROUP,),
         request_headers=("Prefer", "Idempotency-Key"),
         body="batch",
         streams=(JSON_LINES,),
     )
     async def submit_batch(self, call: Call) -> Stream:
-        call.query()
+        group = call.query().get("group")
         key, media = idempotency_key(call), call.media
         offered = (JSON_LINES, JSON) if media.encode() in BATCH_LINES else (JSON, JSON_LINES)
         reply_media = choose(call.head.headers.get(b"accept"), offered) or offered[0]
         source = await self._source(call, media)
         is_check = prefers_validation(call)
-        batch = self._service.batches.begin(call.caller, key, dry_run=is_check)
+        batch = self._service.batches.begin(call.caller, key, dry_run=is_check, group=group)
         headers: tuple[Header, ...] = (VALIDATED,) if is_check else ()
         held = call.unread.open()
         replies = _Replies(_Work(source, batch, call.head), reply_media, held)

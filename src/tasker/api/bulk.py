@@ -56,7 +56,7 @@ class BulkOperations:
             call.caller, body.action, chosen, body.at_most, up_to=body.up_to, cursor=body.cursor
         )
         bulk = await call.unless_gone(starting)
-        return json_reply(show(wire.BulkReply, bulk, next_cursor=None, links=_links(bulk)), _status(bulk))
+        return act_reply(bulk)
 
     @get(
         "/bulk",
@@ -97,6 +97,11 @@ class BulkOperations:
         call.query()
         bulk = await call.unless_gone(self._bulk.undo(call.caller, call.id_of("bulk_id")))
         return _reply(call.caller, bulk, _status(bulk))
+
+
+def act_reply(bulk: BulkAction) -> Reply:
+    """Return the answer to a request that has made a bulk action."""
+    return json_reply(show(wire.BulkReply, bulk, next_cursor=None, links=_links(bulk)), _status(bulk))
 
 
 def _describe(body: BulkBody) -> str:

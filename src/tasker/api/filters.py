@@ -22,6 +22,7 @@ FILTER_PARAMETERS = (
     Parameter("created_before", "Only tasks submitted before this time.", _TIME, moment),
     Parameter("ended_after", "Only tasks that ended after this time.", _TIME, moment),
     Parameter("ended_before", "Only tasks submitted and ended before this time.", _TIME, moment),
+    text_parameter("group", "Only tasks of this group."),
     text_parameter("error", "Only failed tasks of this failure group, an id of `GET /failure`."),
     Parameter(
         "q",

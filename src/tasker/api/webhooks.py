@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from tasker.api.calls import Call, Parameter, one_of
 from tasker.api.operation import Answer, delete, get, ok, patch, post
 from tasker.api.pages import list_query, page_parameters, show_page
 from tasker.api.replies import Reply, empty_reply, json_reply
+from tasker.model.groups import GroupEnd
 from tasker.model.webhooks import Delivery, Webhook
 from tasker.requests.webhooks import (
-    PREFIX,
     RotationBody,
     WebhookBody,
     WebhookPatch,
+    public_event,
     read_rotation,
     read_webhook,
     read_webhook_patch,
@@ -155,7 +157,7 @@ def _fields(webhook: Webhook) -> dict[str, Any]:
     path = _path(webhook)
     links = {"self": path, "deliveries": f"{path}/deliveries"}
     return {
-        "events": [PREFIX + name for name in webhook.events],
+        "events": [public_event(name) for name in webhook.events],
         "is_signed": bool(webhook.secrets),
         "old_secret_until": webhook.secrets[1].expires_at if len(webhook.secrets) > 1 else None,
         "links": links if webhook.task_id is None else {**links, "task": f"/task/{webhook.task_id}"},
@@ -171,13 +173,17 @@ def _receipt(
 
 def _delivery_view(delivery: Delivery) -> wire.Delivery:
     path = f"/webhook/{delivery.webhook_id}/deliveries/{delivery.delivery_id}"
+    end = None if delivery.group_end is None else msgspec.json.decode(delivery.group_end, type=GroupEnd)
+    about = f"/task/{delivery.task_id}" if end is None else f"/group/{end.name}"
     return show(
         wire.Delivery,
         delivery,
         event_id=delivery.message_id,
-        event=PREFIX + delivery.event,
+        event=public_event(delivery.event),
+        task_id=delivery.task_id if end is None else None,
+        group=None if end is None else end.name,
         next_attempt_at=delivery.due_at if delivery.status == "pending" else None,
-        links={"redeliver": f"{path}/redeliver", "task": f"/task/{delivery.task_id}"},
+        links={"redeliver": f"{path}/redeliver", "task" if end is None else "group": about},
     )
 
 

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import get_args
 
+import msgspec
+
 from tasker.archive import values as check
 from tasker.engines.shared.tables import Row, read_records
 from tasker.model.archive import StoredRecord
-from tasker.model.events import EVENT_TYPES
+from tasker.model.events import EVENT_TYPES, GROUP_ENDED, WEBHOOK_EVENTS
+from tasker.model.groups import GroupEnd
 from tasker.model.keys import SCOPES, Key
 from tasker.model.queues import QueueSettings, Rate
 from tasker.model.schedules import Schedule
@@ -33,6 +36,7 @@ _MAX_REQUESTS = 1_000_000
 _MAX_DOLLARS = 1e12
 _SCHEDULE_TIMES = ("starts_at", "ends_at", "anchor", "created_at", "updated_at", "next_fire_at", "last_fired_at")
 _FAILURES: tuple[str, ...] = get_args(FailureName)
+_decode_end = msgspec.json.Decoder(GroupEnd).decode
 
 
 def vet_record(record: StoredRecord, now: datetime, latest: datetime, rules: UrlRules) -> Iterator[Name]:
@@ -137,9 +141,9 @@ def _vet_webhook(webhook: Webhook, latest: datetime, rules: UrlRules) -> None:
         more = "" if rules.insecure else " (TASKER_WEBHOOK_INSECURE and TASKER_WEBHOOK_HOSTS say what else is allowed)"
         raise ValueError(f"/url: {error}{more}") from None
     if not webhook.events:
-        raise check.expected("/events", f"some of {', '.join(EVENT_TYPES)}", webhook.events)
+        raise check.expected("/events", f"some of {', '.join(WEBHOOK_EVENTS)}", webhook.events)
     for event in webhook.events:
-        check.one_of("/events", event, EVENT_TYPES)
+        check.one_of("/events", event, WEBHOOK_EVENTS)
     check.name("/owner", webhook.owner, empty=True)
     check.type_name("/type", webhook.type, optional=True)
     check.queue_name("/queue", webhook.queue, optional=True)
@@ -158,7 +162,9 @@ def _vet_webhook(webhook: Webhook, latest: datetime, rules: UrlRules) -> None:
 
 def _vet_delivery(delivery: Delivery, latest: datetime) -> None:
     check.whole("/sequence", delivery.sequence, 1, check.MOST)
-    check.one_of("/event", delivery.event, EVENT_TYPES)
+    check.one_of("/event", delivery.event, EVENT_TYPES if delivery.group_end is None else (GROUP_ENDED,))
+    if delivery.group_end is not None:
+        check.decoded("/group_end", bytes(delivery.group_end), _decode_end)
     check.one_of("/status", delivery.status, ("pending",))
     check.text("/lane", delivery.lane, _MAX_LANE)
     check.whole("/attempts", delivery.attempts, 0, check.MOST)

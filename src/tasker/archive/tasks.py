@@ -97,7 +97,10 @@ def _vet_texts(task: StoredTask) -> None:
         check.number("/progress/fraction", progress.fraction, 0, 1, optional=True)
     _vet_error("/error", task.error)
     if task.extra is not None:
-        _vet_extra(check.decoded("/extra", task.extra, _decode_extra))
+        extra = check.decoded("/extra", task.extra, _decode_extra)
+        _vet_extra(extra)
+        if extra.group is not None and not task.has_dependants:
+            raise check.expected("/has_dependants", "true for a task of a group", task.has_dependants)
 
 
 @lru_cache(maxsize=1000)  # the tasks of a type share one text
@@ -120,6 +123,8 @@ def _vet_error(where: str, given: str | None) -> None:
 def _vet_extra(extra: Extra) -> None:
     if len(extra.depends_on) > MAX_DEPENDENCIES:
         raise check.expected("/extra/depends_on", f"at most {MAX_DEPENDENCIES} tasks", len(extra.depends_on))
+    for where, name in (("/extra/group", extra.group), ("/extra/depends_on_group/group", _waited_for(extra))):
+        check.group_name(where, name, optional=True)
     check.text("/extra/traceparent", extra.traceparent, 255, optional=True)
     check.moment("/extra/scheduled_for", extra.scheduled_for, check.NEVER)
     if extra.webhook is not None:
@@ -131,6 +136,10 @@ def _vet_extra(extra: Extra) -> None:
             raise ValueError(f"/extra/webhook/url: {error}") from None
         for event in extra.webhook.events:
             check.one_of("/extra/webhook/events", event.removeprefix(PREFIX), EVENT_TYPES)
+
+
+def _waited_for(extra: Extra) -> str | None:
+    return None if extra.depends_on_group is None else extra.depends_on_group.group
 
 
 def _vet_status(task: StoredTask) -> None:

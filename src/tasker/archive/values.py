@@ -14,7 +14,7 @@ import msgspec
 
 from tasker.clock import EPOCH, check_storable
 from tasker.errors import Invalid, Malformed
-from tasker.model import queue_name_pattern, type_name_pattern
+from tasker.model import group_name_pattern, queue_name_pattern, type_name_pattern
 from tasker.validation.encoding import NotJson, settle
 from tasker.validation.faults import refusal_fault
 from tasker.validation.jsontext import read_json
@@ -28,6 +28,7 @@ NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """Stored as the time of a task that waits for others, and as the expiry of what is kept for ever."""
 MAX_NAME = 100
 _TYPE = re.compile(type_name_pattern)
+_GROUP = re.compile(group_name_pattern)
 _QUEUE = re.compile(queue_name_pattern)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -89,6 +90,10 @@ def type_name(where: str, value: str | None, *, optional: bool = False) -> None:
 
 def queue_name(where: str, value: str | None, *, optional: bool = False) -> None:
     _matches(where, value, _QUEUE, optional, "the name of a queue")
+
+
+def group_name(where: str, value: str | None, *, optional: bool = False) -> None:
+    _matches(where, value, _GROUP, optional, "the name of a group")
 
 
 def _matches(where: str, value: str | None, pattern: re.Pattern[str], optional: bool, what: str) -> None:

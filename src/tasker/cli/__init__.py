@@ -33,6 +33,7 @@ _COMMANDS = (
     ("ls", "tasker.cli.tasks:ls", "List tasks, newest first."),
     ("get", "tasker.cli.tasks:get", "Show one task."),
     ("input", "tasker.cli.answers:input_", "Answer a question of a task, or show it."),
+    ("group", "tasker.cli.groups:app", "Show, await and cancel groups of tasks."),
     ("usage", "tasker.cli.usage:usage", "Show what tasks used up: tokens, cost, run time, counts."),
     ("queue", "tasker.cli.queues:app", "Pause, resume and limit queues."),
     ("schedule", "tasker.cli.schedules:app", "Submit tasks by the clock."),

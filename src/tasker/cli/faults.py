@@ -12,6 +12,7 @@ _CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
     (client.TaskCancelled, Exit.TASK_FAILED),
     (client.AwaitsRestart, Exit.AWAITS_RESTART),
     (client.WaitTimeout, Exit.WAIT_TIMED_OUT),
+    (client.GroupTimeout, Exit.WAIT_TIMED_OUT),
     (client.NotAllowed, Exit.NOT_ALLOWED),
     (client.NotFound, Exit.NOT_FOUND),
     (client.Conflict, Exit.CONFLICT),
@@ -55,5 +56,5 @@ def _advise(error: TaskerError) -> str:
 
 def _advise_where_to_look(error: str) -> str:
     lists = {"no task type": "GET /type lists the types of this service.", "no task ": "`tasker ls` lists the tasks."}
-    lists |= {f"no {kind} ": f"`tasker {kind} ls` lists them." for kind in ("queue", "schedule", "key")}
+    lists |= {f"no {kind} ": f"`tasker {kind} ls` lists them." for kind in ("queue", "schedule", "key", "group")}
     return next((advice for words, advice in lists.items() if words in error), "")

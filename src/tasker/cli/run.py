@@ -25,6 +25,7 @@ class Options:
     tag: Annotated[
         tuple[str, ...], Parameter(negative="", show_default=False, help="A tag of the task; may be repeated.")
     ] = ()
+    group: Annotated[str | None, Parameter(help="The group of the task: tasker group show NAME.")] = None
     key: Annotated[str | None, Parameter(help="Idempotency key: the same key submits the same task only once.")] = None
 
     def read(self) -> SubmitOptions:
@@ -36,7 +37,12 @@ class Options:
         if key is not None and not (key.isascii() and key.isprintable()):
             raise UsageError(f"--key: expected visible ASCII characters, got {key!r}")
         return SubmitOptions(
-            queue=self.queue, priority=self.priority, delay=self.delay, tags=self.tag or None, idempotency_key=key
+            queue=self.queue,
+            priority=self.priority,
+            delay=self.delay,
+            tags=self.tag or None,
+            group=self.group,
+            idempotency_key=key,
         )
 
 

@@ -22,6 +22,7 @@ from tasker.client.errors import (
     AwaitsRestart,
     ClientError,
     Conflict,
+    GroupTimeout,
     InvalidRequest,
     NotAllowed,
     NotFound,
@@ -33,12 +34,14 @@ from tasker.client.errors import (
     Unreachable,
     WaitTimeout,
 )
+from tasker.client.groups import Groups
 from tasker.client.keys import Keys
 from tasker.client.options import SubmitOptions, as_timedelta
 from tasker.client.queues import Queues
 from tasker.client.schedules import Schedules
 from tasker.model import JsonObject, Status
 from tasker.wire.events import Event, Reset
+from tasker.wire.groups import Group
 from tasker.wire.keys import Key, NewKey
 from tasker.wire.queues import Queue
 from tasker.wire.queues import Rate as QueueRate
@@ -52,6 +55,9 @@ __all__ = [
     "ClientError",
     "Conflict",
     "Event",
+    "Group",
+    "GroupTimeout",
+    "Groups",
     "InvalidRequest",
     "Key",
     "Keys",
@@ -109,6 +115,7 @@ class Tasker:
         token = token or os.environ.get("TASKER_TOKEN") or None
         self._connection = Connection(url, token, timeout=timeout, retries=retries, sleep=sleep)
         self._sleep = sleep
+        self.groups = Groups(self._connection, self._pace)
         self.keys = Keys(self._connection)
         self.queues = Queues(self._connection)
         self.schedules = Schedules(self._connection)
@@ -277,10 +284,12 @@ class Tasker:
         queue: str | None = None,
         tag: str | None = None,
         parent: UUID | str | None = None,
+        group: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Task]:
         """Yield tasks, newest first, at most `limit`; pages are read as they are needed. parent: only its children."""
-        filters = {"status": status, "type": type, "queue": queue, "tag": tag, "limit": limit and min(limit, 100)}
+        filters = {"status": status, "type": type, "queue": queue, "tag": tag, "group": group}
+        filters["limit"] = None if limit is None else str(min(limit, 100))
         filters["parent"] = None if parent is None else str(parent)
         query = {name: value for name, value in filters.items() if value is not None}
         return self._connection.read_list("/task", TaskPage, query, limit)

@@ -12,7 +12,8 @@ ClientError
 ├── TaskFailed         the task ended as failed
 ├── TaskCancelled      the task was cancelled
 ├── AwaitsRestart      the service is stopping: it has stored the task, and runs it after its restart
-└── WaitTimeout        the task was still open when the timeout passed
+├── WaitTimeout        the task was still open when the timeout passed
+└── GroupTimeout       tasks of the group were still open when the timeout passed
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from uuid import UUID
 
 from tasker.errors import Fault, TaskerError
 from tasker.model import TaskProblem
+from tasker.wire.groups import Group
 from tasker.wire.tasks import Task
 
 
@@ -129,6 +131,15 @@ class WaitTimeout(ClientError, TimeoutError):
         super().__init__(f"task {task.task_id} is not finished after {waited.total_seconds():g} s; it goes on")
         self.task = task
         self.task_id = task.task_id
+        self.waited = waited
+
+
+class GroupTimeout(ClientError, TimeoutError):
+    """Tasks of the group were still open when the timeout passed; they go on. `group` is how it was last seen."""
+
+    def __init__(self, group: Group, waited: timedelta) -> None:
+        super().__init__(f"the group {group.name} has open tasks after {waited.total_seconds():g} s; they go on")
+        self.group = group
         self.waited = waited
 
 

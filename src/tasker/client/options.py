@@ -15,7 +15,8 @@ class SubmitOptions:
 
     `retry` takes a number of attempts, or max_attempts, initial, factor, max and jitter. `idempotency_key` replaces the
     one that is made for each submission: give your own so that the task is submitted once even if your program
-    restarts. `webhook` takes url, events, secret and format.
+    restarts. `webhook` takes url, events, secret and format. `depends_on` takes ids of
+    tasks, or {"group": name, "when": "completed" | "ended"}.
     """
 
     queue: str | None = None
@@ -29,7 +30,8 @@ class SubmitOptions:
     deadline: datetime | None = None
     unique_key: str | None = None
     on_conflict: Literal["return", "reject", "replace"] | None = None
-    depends_on: Sequence[UUID] | None = None
+    depends_on: Sequence[UUID] | Mapping[str, str] | None = None
+    group: str | None = None
     cache: timedelta | float | None = None
     webhook: Mapping[str, Any] | None = None
     concurrency_key: str | None = None

@@ -26,10 +26,9 @@ from tasker.errors import (
 )
 from tasker.model import ExceptionInfo
 from tasker.rules.lifecycle import Failed, Outcome, Parked, Released, Snoozed, Succeeded, problem
-from tasker.tasktypes.context import durable_of
 from tasker.tasktypes.durable import Durable
+from tasker.tasktypes.durable_context import DurableContext, durable_of
 from tasker.tasktypes.registry import TaskType
-from tasker.tasktypes.reporting import Reporting
 from tasker.tasktypes.steps import Parking
 
 MAX_MESSAGE = 8 * 1024
@@ -46,7 +45,7 @@ class Call:
 
     __slots__ = ("_context", "_durable", "_max_result", "_params", "_type")
 
-    def __init__(self, task_type: TaskType, params: bytes, context: Reporting | None, max_result: int) -> None:
+    def __init__(self, task_type: TaskType, params: bytes, context: DurableContext | None, max_result: int) -> None:
         self._type = task_type
         self._params = params
         self._context = context

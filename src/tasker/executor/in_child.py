@@ -63,6 +63,21 @@ class ChildAttempt(Attempt):
         match frame:
             case frames.Ended():
                 self._function_ended(frame)
+            case frames.Asked(number, request):
+                self._serve(number, request)
+            case frames.Line():
+                self._log_line(frame)
+            case frames.Ready() | frames.Broken() | frames.Died():
+                pass  # Ready and Broken come when a child starts; ChildProcess keeps the reason in Died
+            case _:
+                self._report(frame)
+        if self._observer.is_full and not self._is_paused and not self._done.done():
+            self._is_paused = True
+            self._child.pause()
+            self._observer.when_not_full(self._resume)
+
+    def _report(self, frame: frames.Progressed | frames.Output | frames.Log | frames.Usage | frames.Stepped) -> None:
+        match frame:
             case frames.Progressed(progress):
                 self._observer.progress(progress)
             case frames.Output(chunk):
@@ -73,18 +88,8 @@ class ChildAttempt(Attempt):
                 self._observer.usage(msgspec.json.decode(values))
             case frames.Stepped(event, data):
                 self._observer.step(event, msgspec.json.decode(data))
-            case frames.Asked(number, request):
-                self._serve(number, request)
-            case frames.Line():
-                self._log_line(frame)
-            case frames.Ready() | frames.Broken() | frames.Died():
-                pass  # Ready and Broken come when a child starts; ChildProcess keeps the reason in Died
             case _:
                 assert_never(frame)
-        if self._observer.is_full and not self._is_paused and not self._done.done():
-            self._is_paused = True
-            self._child.pause()
-            self._observer.when_not_full(self._resume)
 
     def _serve(self, number: int, request: AnyRequest) -> None:
         if self._requests is not None:

@@ -14,7 +14,7 @@ _log = structlog.get_logger("tasker.executor")
 
 
 class Requests:
-    """Answers the requests of an attempt until it ends; then those that are open get Superseded. For the service's loop."""
+    """Answers the requests of an attempt until it ends; then those that are open get Superseded."""
 
     def __init__(self, stepper: Stepper, claim: Claim) -> None:
         self._stepper = stepper

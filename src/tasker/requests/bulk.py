@@ -31,6 +31,7 @@ class BulkFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     created_before: Moment | None = None
     ended_after: Moment | None = None
     ended_before: Annotated[Moment, Meta(description="Also submitted before that time.")] | None = None
+    group: Annotated[Text, Meta(description="The tasks of a group.")] | None = None
     error: Annotated[Text, Meta(description="A failure group, an id of `GET /failure`.")] | None = None
     q: Annotated[str, Meta(min_length=1, max_length=200, description="A text in the params or the error.")] | None = (
         None

@@ -7,7 +7,7 @@ body that was sent.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -15,9 +15,17 @@ from msgspec import Meta, Raw, Struct, defstruct, structs
 
 from tasker.clock import to_utc
 from tasker.errors import Fault, Invalid
-from tasker.model import MAX_RETENTION, OnConflict, Retention, RetryPolicy, queue_name_pattern
+from tasker.model import (
+    MAX_RETENTION,
+    AfterGroup,
+    OnConflict,
+    Retention,
+    RetryPolicy,
+    group_name_pattern,
+    queue_name_pattern,
+)
 from tasker.model.webhooks import WebhookFormat
-from tasker.requests.body import Reads, array, by, duration, read_members
+from tasker.requests.body import Reads, array, by, duration, read_members, read_whole
 from tasker.requests.webhooks import OwnWebhookBody, read_own_webhook
 from tasker.rules.urls import UrlRules
 from tasker.tasktypes.registry import Registry, TaskType
@@ -54,6 +62,17 @@ def _read_retention(value: Any) -> Retention:
         raise ValueError(f'{error}, or "forever"') from None
 
 
+def _read_depends_on(value: Any, pointer: str, faults: Faults) -> tuple[UUID, ...] | AfterGroup:
+    if isinstance(value, dict):
+        before = len(faults)
+        fields = read_whole(value, AfterGroupBody, faults, pointer)
+        return AfterGroup(**fields) if len(faults) == before else ()
+    if not isinstance(value, list):
+        raise ValueError(f"expected an array of task ids, or an object with `group`, got {kind_of(value)}")
+    ids: tuple[UUID, ...] = _read_task_ids(value, pointer, faults)
+    return ids
+
+
 QueueName = Annotated[str, Meta(pattern=queue_name_pattern, description="The queue to wait in.")]
 Priority = Annotated[
     int, Meta(ge=-100, le=100, description="Larger starts first, strictly; equal priorities start in order of time.")
@@ -87,7 +106,11 @@ _Conflict = Annotated[
 DependsOn = Annotated[
     list[UUID],
     Meta(max_length=MAX_DEPENDENCIES, description="Starts when these have completed, and fails when one of them does."),
-    array(UUID, MAX_DEPENDENCIES, "task ids"),
+]
+_read_task_ids = array(UUID, MAX_DEPENDENCIES, "task ids").reader
+GroupName = Annotated[
+    str,
+    Meta(pattern=group_name_pattern, description="The group that it is in, of the owner's; made by its first task."),
 ]
 ConcurrencyKey = Annotated[
     str,
@@ -125,6 +148,16 @@ class RetryBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     jitter: bool | None = None
 
 
+class AfterGroupBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A group to wait for, until none of its tasks is open."""
+
+    group: Annotated[str, Meta(pattern=group_name_pattern, description="Its name; it exists already.")]
+    when: Annotated[
+        Literal["completed", "ended"] | None,
+        Meta(description="`completed`: fail if one of its tasks failed or was cancelled; `ended`: start in any case."),
+    ] = None
+
+
 class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /task: a task type, its params, and options; null is the same as left out."""
 
@@ -141,7 +174,8 @@ class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     deadline: Deadline | None = None
     unique_key: UniqueKey | None = None
     on_conflict: _Conflict | None = None
-    depends_on: DependsOn | None = None
+    depends_on: Annotated[DependsOn | AfterGroupBody | None, Reads(_read_depends_on)] = None
+    group: GroupName | None = None
     cache: Cache | None = None
     retention: Lasting = None
     webhook: OwnWebhookBody | None = None
@@ -205,6 +239,8 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unique_key: str | None = None
     on_conflict: OnConflict = "return"
     depends_on: tuple[UUID, ...] = ()
+    depends_on_group: AfterGroup | None = None
+    group: str | None = None
     cache: timedelta | None = None
     retention: Retention | None = None
     replay_of: UUID | None = None
@@ -356,7 +392,9 @@ def read_options(value: dict[str, Any], texts: Texts, faults: Faults, now: datet
     _check_times(options, now, faults)
     if "on_conflict" in options and "unique_key" not in options:
         faults.add("/on_conflict", "needs a `unique_key`")
-    if "depends_on" in options:
+    if isinstance(options.get("depends_on"), AfterGroup):
+        options["depends_on_group"] = options.pop("depends_on")
+    elif "depends_on" in options:
         options["depends_on"] = tuple(dict.fromkeys(options["depends_on"]))
     if "metadata" in options:
         options["metadata"] = texts.metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any, get_args
 
@@ -9,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.model import queue_name_pattern, type_name_pattern
-from tasker.model.events import EVENT_TYPES
+from tasker.model.events import EVENT_TYPES, GROUP_ENDED, WEBHOOK_EVENTS
 from tasker.model.webhooks import DEFAULT_EVENTS, WebhookFormat, WebhookStatus
 from tasker.requests.body import by, duration, read_members, read_object, read_whole
 from tasker.rules.signing import is_secret
@@ -22,15 +23,31 @@ PREFIX = "task."
 KEEP_OLD_SECRET = timedelta(hours=24)
 MAX_KEEP_OLD_SECRET = timedelta(days=7)
 _FORMATS: tuple[str, ...] = get_args(WebhookFormat)
-_EVENT_NAMES = tuple(PREFIX + name for name in EVENT_TYPES)
+_TASK_EVENTS = tuple(PREFIX + name for name in EVENT_TYPES)
+
+
+def public_event(name: str) -> str:
+    """Return the type of an event as clients see it."""
+    return name if name == GROUP_ENDED else PREFIX + name
+
+
+_EVENT_NAMES = tuple(map(public_event, WEBHOOK_EVENTS))
 
 
 def _read_events(value: Any) -> tuple[str, ...]:
+    return _read_names(value, _EVENT_NAMES)
+
+
+def _read_task_events(value: Any) -> tuple[str, ...]:
+    return _read_names(value, _TASK_EVENTS)
+
+
+def _read_names(value: Any, known: Sequence[str]) -> tuple[str, ...]:
     names = msgspec.convert(value, list[str])
-    unknown = [name for name in names if name not in _EVENT_NAMES]
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         got = f", got {unknown[0][:50]!r}" if unknown else ""
-        raise ValueError(f"expected some of {', '.join(_EVENT_NAMES)}{got}")
+        raise ValueError(f"expected some of {', '.join(known)}{got}")
     return tuple(dict.fromkeys(name.removeprefix(PREFIX) for name in names))
 
 
@@ -61,6 +78,11 @@ Events = Annotated[
     list[Annotated[str, Meta(extra_json_schema={"enum": list(_EVENT_NAMES)})]],
     Meta(min_length=1, description="The events to send; by default those that end a task."),
     by(_read_events),
+]
+TaskEvents = Annotated[
+    list[Annotated[str, Meta(extra_json_schema={"enum": list(_TASK_EVENTS)})]],
+    Meta(min_length=1, description="The events to send; by default those that end a task."),
+    by(_read_task_events),
 ]
 Secret = Annotated[
     str,
@@ -93,7 +115,7 @@ class OwnWebhookBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A webhook for one task alone; its messages are signed only if it has a secret."""
 
     url: Url
-    events: Events | None = None
+    events: TaskEvents | None = None
     secret: Secret | None = None
     format: Format | None = None
 

@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from msgspec import structs
+
 from tasker.errors import Conflict, RequestError
 from tasker.model.keys import Caller
 from tasker.requests.submissions import Submission
@@ -42,15 +44,17 @@ class Batches:
         self._submit_many = submit_many
         self._in_flight: set[tuple[str, str]] = set()
 
-    def begin(self, caller: Caller, idempotency_key: str | None, *, dry_run: bool = False) -> Batch:
-        """Return a batch, to be ended; a dry run checks and stores nothing.
+    def begin(
+        self, caller: Caller, idempotency_key: str | None, *, dry_run: bool = False, group: str | None = None
+    ) -> Batch:
+        """Return a batch, to be ended; a dry run checks and stores nothing. group: of submissions that name none.
 
         Repeating a batch gives the same tasks, even if the first try ended in the middle: each submission has its own
         key, made of the batch's key and its index. Raises Conflict if a batch with the same key is under way.
         """
         store = None if dry_run else self._submit_many
         if idempotency_key is None or dry_run:
-            return Batch(self._reading, store, caller, None, lambda: None)
+            return Batch(self._reading, store, caller, None, group, lambda: None)
         flight = caller.owner, idempotency_key
         if flight in self._in_flight:
             raise Conflict(
@@ -59,7 +63,7 @@ class Batches:
                 retry_after=timedelta(seconds=1),
             )
         self._in_flight.add(flight)
-        return Batch(self._reading, store, caller, idempotency_key, lambda: self._in_flight.discard(flight))
+        return Batch(self._reading, store, caller, idempotency_key, group, lambda: self._in_flight.discard(flight))
 
 
 @dataclass
@@ -70,6 +74,7 @@ class Batch:
     _store: SubmitMany | None
     _caller: Caller
     _key: str | None
+    _group: str | None
     end: Callable[[], None]
 
     async def read(self, place: int, body: bytes) -> Wanted:
@@ -78,6 +83,8 @@ class Batch:
         Raises as `Submissions.validate`.
         """
         task_type, submission = await self._reading.submission(self._caller.owner, body)
+        if self._group is not None and submission.group is None:
+            submission = structs.replace(submission, group=self._group)
         if self._store is None:  # storing would check the rights
             check_submission(self._caller, submission)
         return Wanted(place, task_type, submission)

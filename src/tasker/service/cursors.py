@@ -20,7 +20,9 @@ from tasker.engines.protocol import KeyStore
 from tasker.errors import Fault, Invalid
 from tasker.model.pages import PageOf
 
-Listed = Literal["task", "schedule", "webhook", "delivery", "audit", "bulk", "bulks", "count", "event", "failure"]
+Listed = Literal[
+    "task", "schedule", "webhook", "delivery", "audit", "bulk", "bulks", "count", "event", "failure", "group"
+]
 _SALT = 4
 """Bytes before the cursor: zero, or random if equal cursors must differ."""
 

@@ -52,15 +52,19 @@ def check_submission(caller: Caller, submission: Submission, task_id: UUID | Non
     """Check a submission against the caller's rights; task_id: the one that the client has chosen.
 
     Raises Forbidden (the caller may not cancel the task that it would replace, or read the task that its webhook would
-    report), Invalid (it would depend on itself).
+    report), Invalid (it would depend on itself or on its own group).
     """
     if submission.on_conflict == "replace" and not caller.may("control"):
         raise Forbidden("control", "`on_conflict` `replace` cancels a task")
     if submission.webhook is not None and not caller.may("read"):
         if submission.replay_of is not None:
             raise Forbidden("read", "the `webhook` of a replay gets another task's params")
-        if submission.depends_on:
+        if submission.depends_on or submission.depends_on_group is not None:
             raise Forbidden("read", "the `webhook` of a task with `depends_on` learns how other tasks failed")
+    after = submission.depends_on_group
+    if after is not None and after.group == submission.group:
+        fault = Fault("/depends_on/group", "a task cannot depend on its own group")
+        raise Invalid("the task would depend on itself", faults=[fault])
     if task_id is not None and task_id in submission.depends_on:
         fault = Fault(f"/depends_on/{submission.depends_on.index(task_id)}", "a task cannot depend on itself")
         raise Invalid("the task would depend on itself", faults=[fault])
@@ -124,9 +128,14 @@ def _lasting(retention: Retention | None) -> timedelta | None:
 
 
 def _extra(submission: Submission) -> Extra | None:
-    if not submission.depends_on and submission.replay_of is None and submission.delay is None:
-        return None
-    return Extra(depends_on=submission.depends_on, replay_of=submission.replay_of, delayed=submission.delay is not None)
+    extra = Extra(
+        depends_on=submission.depends_on,
+        depends_on_group=submission.depends_on_group,
+        group=submission.group,
+        replay_of=submission.replay_of,
+        delayed=submission.delay is not None,
+    )
+    return None if extra == _NO_EXTRA else extra
 
 
 def _cache_key(owner: str, submission: Submission) -> bytes:

@@ -20,6 +20,7 @@ from tasker.service.cursors import Cursors
 from tasker.service.failures import FailureService
 from tasker.service.feed import Feed
 from tasker.service.following import Following
+from tasker.service.groups import GroupService
 from tasker.service.hub import Hub
 from tasker.service.keys import Keys
 from tasker.service.queues import Load, Queues
@@ -101,6 +102,7 @@ class Service:
         self.steps = StepService(engine, clock, self.tasks, reading.threads, max_answer)
         self.following = Following(engine, self.tasks, hub)
         self.bulk = Bulk(engine, clock, cursors, open_queues)
+        self.groups = GroupService(engine.groups, self.bulk, hub, cursors)
         self.submissions = Submissions(
             engine,
             clock,

@@ -258,7 +258,8 @@ class Submissions:
         """Return the task that answers for a submission: its own, or the one that it has joined."""
         is_stored = receipt.outcome == "stored"
         # Read the task: dependencies may keep it waiting, or have failed it at once.
-        found = None if is_stored and not draft.depends_on else await self._as_it_is(receipt.task_id)
+        is_alone = not draft.depends_on and draft.after_group is None
+        found = None if is_stored and is_alone else await self._as_it_is(receipt.task_id)
         return Submitted(draft, found, is_awaited=draft.is_awaited and is_stored)
 
     async def _as_it_is(self, task_id: UUID) -> Task:

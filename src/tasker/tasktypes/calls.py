@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 from msgspec import to_builtins
 
 from tasker.errors import Fail, ResultError, Retry, Snooze, StepChanged
 from tasker.model import RetryPolicy
-from tasker.model.steps import Step, Wait
+from tasker.model.steps import Wait
 from tasker.rules.lifecycle import MAX_DELAY, backoff, problem
+from tasker.tasktypes.children import Brood, Target, codec_of_target, encode_params, first_id, results, type_name_of
 from tasker.tasktypes.codecs import Codec, codec_of, returned_by
 from tasker.tasktypes.durable import Durable
 from tasker.tasktypes.operations import Invoke, Operation, Pause, store, stored_or, wait_for
 from tasker.tasktypes.options import read_retry
+from tasker.tasktypes.questions import ask, make_asking
 from tasker.tasktypes.reporting import Reporter, describe
 from tasker.tasktypes.signature import ABSENT
-from tasker.tasktypes.steps import Sleep, StoreStep
+from tasker.tasktypes.steps import BYTES_AT_ONCE, ChildOptions, Sleep, StoreStep
+from tasker.tasktypes.stored import read_stored, value_of
 
 _ONCE = RetryPolicy()
-_random = Random()
+_random = Random()  # noqa: S311  it spreads tries over time
 
 
 class Calls:
@@ -34,6 +38,7 @@ class Calls:
         self._reporter = reporter
         self._attempt = attempt
         self._max_value = max_value
+        self._max_params = max(max_value, BYTES_AT_ONCE)
 
     def step(
         self,
@@ -53,9 +58,95 @@ class Calls:
         codec = codec_of(returned_by(function) if returns is ABSENT else returns)
         return self._step(self.durable.take_key(name, key), Invoke(name, function, args, kwargs), codec, policy)
 
-    def sleep(self, name: str, *, key: str | None, until: datetime | None, **units: float | None) -> Operation[None]:
+    def sleep(
+        self, name: str, units: Mapping[str, float | None], *, key: str | None, until: datetime | None
+    ) -> Operation[None]:
         """Sleep for a time, or until one. units: seconds, minutes, hours, days; None for those not given."""
         return self._sleep(Sleep(self.durable.take_key(name, key), name, *_read_sleep(until, units)))
+
+    def ask(
+        self,
+        name: str,
+        type_: Any,
+        *,
+        key: str | None,
+        message: str,
+        choices: Sequence[Any] | None,
+        timeout: timedelta | float | str | None,
+        default: Any,
+    ) -> Operation[Any]:
+        """Ask a person, and return the answer."""
+        asking = make_asking(name, type_, message=message, choices=choices, timeout=timeout, default=default)
+        return ask(self.durable, self.durable.take_key(name, key), asking)
+
+    def call(
+        self,
+        target: Target,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        name: str | None,
+        key: str | None,
+        options: ChildOptions | None,
+    ) -> Operation[Any]:
+        """Start a child, and return its result."""
+        params = encode_params(target, args, kwargs, self._max_params)
+        return _only(results(self.durable, self._brood(target, [params], name, key, options=options)))
+
+    def map(
+        self,
+        target: Target,
+        items: Iterable[Any],
+        more: Sequence[Iterable[Any]],
+        *,
+        name: str | None,
+        key: str | None,
+        options: ChildOptions | None,
+        max_in_flight: int | None,
+        return_errors: bool,
+    ) -> Operation[list[Any]]:
+        """Start a child for each item, and return their results in order."""
+        if max_in_flight is not None and (type(max_in_flight) is not int or max_in_flight < 1):
+            raise ValueError(f"max_in_flight must be a whole number from 1 on, got {max_in_flight!r:.200}")
+        params = [encode_params(target, args, {}, self._max_params) for args in zip(items, *more, strict=True)]
+        brood = self._brood(
+            target, params, name, key, options=options, max_in_flight=max_in_flight, may_fail=return_errors
+        )
+        return results(self.durable, brood)
+
+    def spawn(
+        self,
+        target: Target,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        name: str | None,
+        key: str | None,
+        options: ChildOptions | None,
+        detached: bool,
+    ) -> tuple[Brood, Operation[UUID]]:
+        """Start a child, and return its id; also what `result` needs."""
+        params = encode_params(target, args, kwargs, self._max_params)
+        brood = self._brood(target, [params], name, key, options=options, is_detached=detached)
+        return brood, first_id(self.durable, brood)
+
+    def result(self, brood: Brood) -> Operation[Any]:
+        """Wait for a child that was started, and return its result."""
+        return _only(results(self.durable, brood))
+
+    def _brood(
+        self,
+        target: Target,
+        params: Sequence[bytes],
+        name: str | None,
+        key: str | None,
+        **others: Any,
+    ) -> Brood:
+        type_name = type_name_of(target)
+        name = type_name if name is None else name
+        codec = codec_of_target(target)
+        taken = self.durable.take_key(name, key)
+        return Brood(key=taken, name=name, type_name=type_name, params=params, codec=codec, **others)
 
     def _step(self, key: str, invoke: Invoke, codec: Codec, retry: RetryPolicy) -> Operation[Any]:
         step = self.durable.find(key, "step")
@@ -96,10 +187,8 @@ class Calls:
         """Return the JSON text of a step's result, and what a rerun will read from it. Raises ResultError."""
         text = codec.encode(value)
         if len(text) > self._max_value:
-            raise ResultError(
-                "result-too-large",
-                f"the result of the step takes {len(text):,} bytes as JSON; TASKER_MAX_RESULT allows {self._max_value:,}",
-            )
+            detail = f"a step's result takes {len(text):,} bytes as JSON; TASKER_MAX_RESULT allows {self._max_value:,}"
+            raise ResultError("result-too-large", detail)
         try:
             return text, codec.decode(text)
         except ValueError as error:
@@ -111,6 +200,12 @@ class Calls:
         step = yield from stored_or(self.durable, request, request.key, "sleep")
         if step.finished_at is None:
             yield from wait_for(self.durable, step.key, Wait(until=step.until))
+
+
+def _only(operation: Operation[list[Any]]) -> Operation[Any]:
+    """Return the one result of an operation."""
+    (result,) = yield from operation
+    return result
 
 
 def _read_sleep(until: datetime | None, units: Mapping[str, float | None]) -> tuple[timedelta | None, datetime | None]:
@@ -129,19 +224,6 @@ def _read_sleep(until: datetime | None, units: Mapping[str, float | None]) -> tu
     if not timedelta(0) <= delay <= MAX_DELAY:
         raise ValueError(f"a sleep lasts 0 to {MAX_DELAY.days:,} days, got {given}")
     return delay, None
-
-
-def value_of(step: Step) -> bytes | None:
-    """Return the value of a step as its function made it, secrets included."""
-    return step.value if step.secret_value is None else step.secret_value
-
-
-def read_stored(key: str, codec: Codec, value: bytes | None) -> Any:
-    """Return a stored value as the type that the code expects now. Raises StepChanged."""
-    try:
-        return codec.decode(b"null" if value is None else value)
-    except ValueError as error:
-        raise StepChanged(key, f"its stored value does not fit the code: {error}"[:1000]) from None
 
 
 def _pause_after(error: Exception, tries: int, retry: RetryPolicy) -> float | None:

@@ -1,65 +1,53 @@
-"""The public `Context` and `SyncContext`: with one of them, a running function reports, and does work in steps.
+"""The public `Context`: with it, an `async def` function reports, and does its work in steps.
 
-A function gets one by annotating a parameter with it. What the calls do is in `calls` and `children`; here it is carried out.
+A function gets one by annotating a parameter with it. What its calls do is decided in `calls`; here they are awaited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import datetime
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
+from tasker.errors import ChildFailed
 from tasker.model import RetryPolicy
-from tasker.model.steps import Step
-from tasker.tasktypes.calls import Calls
-from tasker.tasktypes.durable import STEP_UNDER_WAY, Durable
-from tasker.tasktypes.operations import Effect, Invoke, Operation, Pause
-from tasker.tasktypes.reporting import Reporter, Reporting
+from tasker.tasktypes.carrying import carry_out_async, end_wait
+from tasker.tasktypes.children import Target
+from tasker.tasktypes.durable_context import DurableContext, calls_of
+from tasker.tasktypes.operations import Operation
+from tasker.tasktypes.ports import AsyncPort
+from tasker.tasktypes.reporting import Reporter
 from tasker.tasktypes.signature import ABSENT
-from tasker.tasktypes.steps import AnyAnswer, AnyRequest, Await, Steps
+from tasker.tasktypes.steps import ChildOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_NOTHING = Steps(())
 
 
-class Port(Protocol):
-    """The way to the worker. stored: the steps at the beginning. max_value: bytes of a step's result."""
+class Handle(Generic[R]):
+    """A child that was started by `spawn`. task_id: its own."""
 
-    @property
-    def stored(self) -> Sequence[Step]: ...
-    @property
-    def max_value(self) -> int: ...
+    __slots__ = ("_result", "task_id")
 
+    def __init__(self, task_id: UUID, result: Callable[[], Coroutine[Any, Any, R]]) -> None:
+        self.task_id = task_id
+        self._result = result
 
-class AsyncPort(Port, Protocol):
-    """The way of an `async def` function to the worker."""
-
-    def ask(self, request: AnyRequest) -> Any:
-        """Make a request; return an asyncio.Future of the answer, of the running loop."""
+    def result(self) -> Coroutine[Any, Any, R]:
+        """Wait for the child, and return its result. Raises ChildFailed."""
+        return self._result()
 
 
-class SyncPort(Port, Protocol):
-    """The way of a `def` function to the worker; its methods block, and may be called in any thread."""
+class Context(DurableContext):
+    """The running attempt of an `async def` function: its reports, and its steps, which are awaited.
 
-    def ask(self, request: AnyRequest) -> AnyAnswer:
-        """Make a request and wait for the answer."""
+    What is inside a step happens once and is remembered; what is between steps may run again. A call that has to wait
+    for long unwinds the function by an exception that `except Exception` does not catch; the task goes on later, from
+    the function's first line, and finds its steps stored.
+    """
 
-    def wait(self, request: AnyRequest | None, seconds: float, until: Callable[[], bool]) -> AnyAnswer | None:
-        """Wait for the answer to a request, for at most some seconds if there is none.
-
-        Return None if it does not come: `until` is true, or the client has asked to cancel the attempt.
-        """
-
-    def wake(self) -> None:
-        """Have all threads that wait ask their `until` again."""
-
-
-class Context(Reporting):
-    """The running attempt of an `async def` function. What is inside a step happens once; the rest may run again."""
-
-    __slots__ = ("_calls", "_durable", "_port", "_waiting")
+    __slots__ = ("_port", "_waiting")
 
     def __init__(
         self,
@@ -69,18 +57,55 @@ class Context(Reporting):
         is_cancelled: Callable[[], bool],
         port: AsyncPort | None = None,
     ) -> None:
-        super().__init__(task_id, attempt, reporter, is_cancelled)
+        super().__init__(task_id, attempt, reporter, is_cancelled, port)
         self._port = port
         self._waiting: set[Any] = set()
-        self._durable, self._calls = _begin(self, port, self._wake)
 
     @overload
     def step(
-        self, name: str, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+        self,
+        name: str,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        returns: type[R],
+        key: str | None = None,
+        retry: int | RetryPolicy | None = None,
+        **kwargs: Any,
     ) -> Coroutine[Any, Any, R]: ...
     @overload
     def step(
-        self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+        self,
+        name: str,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        returns: object,
+        key: str | None = None,
+        retry: int | RetryPolicy | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Any]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Awaitable[R]],
+        /,
+        *args: Any,
+        key: str,
+        retry: int | RetryPolicy | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., R],
+        /,
+        *args: Any,
+        key: str,
+        retry: int | RetryPolicy | None = None,
+        **kwargs: Any,
     ) -> Coroutine[Any, Any, R]: ...
     @overload
     def step(
@@ -89,11 +114,30 @@ class Context(Reporting):
         function: Callable[..., Awaitable[R]],
         /,
         *args: Any,
+        retry: int | RetryPolicy,
         key: str | None = None,
-        retry: int | RetryPolicy | None = None,
         **kwargs: Any,
     ) -> Coroutine[Any, Any, R]: ...
+    @overload
     def step(
+        self,
+        name: str,
+        function: Callable[..., R],
+        /,
+        *args: Any,
+        retry: int | RetryPolicy,
+        key: str | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self, name: str, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    def step(  # type: ignore[misc]  # the options are none of P's
         self,
         name: str,
         function: Callable[..., Any],
@@ -103,11 +147,19 @@ class Context(Reporting):
         retry: int | RetryPolicy | None = None,
         returns: Any = ABSENT,
         **kwargs: Any,
-    ) -> Coroutine[Any, Any, Any]:
-        """Run a function once, and return its result; if that is stored already, by an earlier attempt, return it at once."""
-        return self._run(
-            self._made().step(name, function, args, kwargs, key=key, retry=retry, returns=returns),
-        )
+    ) -> Any:
+        """Run a function once, and return its result; if an earlier attempt has stored that, return it at once.
+
+        function: async or not, also a lambda or a method. A plain one runs in this thread as it is called, so
+        let one that blocks run in another: `context.step(name, asyncio.to_thread, function, ..., returns=...)`.
+        name: with the number of its uses the step's key; key: one of your own. retry: how many tries it has within this
+        attempt, or a RetryPolicy. returns: the type of the result, where no annotation says it.
+
+        The result is stored as JSON before the call returns, and read back as the annotated type. A function that
+        raises stores nothing. Raises what it raises, StepChanged, ResultError, and ValueError for an unsuitable key.
+        """
+        operation = calls_of(self).step(name, function, args, kwargs, key=key, retry=retry, returns=returns)
+        return self._run(operation)
 
     def sleep(
         self,
@@ -120,98 +172,278 @@ class Context(Reporting):
         until: datetime | None = None,
         key: str | None = None,
     ) -> Coroutine[Any, Any, None]:
-        """Sleep for a time, or until one (with a time zone). A sleep of more than a second gives the slot back."""
-        return self._run(
-            self._made().sleep(name, key=key, until=until, seconds=seconds, minutes=minutes, hours=hours, days=days)
-        )
+        """Sleep for a time, or until one (with a time zone). A sleep of more than a moment gives the slot back."""
+        units = {"seconds": seconds, "minutes": minutes, "hours": hours, "days": days}
+        return self._run(calls_of(self).sleep(name, units, key=key, until=until))
 
-    def _made(self) -> Calls:
-        return _there(self._calls)
+    @overload
+    def ask(
+        self,
+        name: str,
+        type_: type[R],
+        /,
+        *,
+        message: str,
+        choices: Sequence[Any] | None = None,
+        timeout: timedelta | float | str | None = None,
+        default: Any = ABSENT,
+        key: str | None = None,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def ask(
+        self,
+        name: str,
+        type_: Any = Any,
+        /,
+        *,
+        message: str,
+        choices: Sequence[Any] | None = None,
+        timeout: timedelta | float | str | None = None,
+        default: Any = ABSENT,
+        key: str | None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+    def ask(
+        self,
+        name: str,
+        type_: Any = Any,
+        /,
+        *,
+        message: str,
+        choices: Sequence[Any] | None = None,
+        timeout: timedelta | float | str | None = None,
+        default: Any = ABSENT,
+        key: str | None = None,
+    ) -> Any:
+        """Ask a person, and return the answer as the given type: a class, or a JSON Schema (a dict).
+
+        choices: the values that it may have. timeout: seconds, a timedelta, or ISO 8601 text ("P3D"); after that
+        `default` is the answer, or InputTimeout is raised. A task that waits for an answer holds no slot.
+        """
+        operation = calls_of(self).ask(
+            name, type_, message=message, choices=choices, timeout=timeout, default=default, key=key
+        )
+        return self._run(operation)
+
+    @overload
+    def call(
+        self,
+        target: Callable[..., Awaitable[R]],
+        /,
+        *args: Any,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def call(
+        self,
+        target: Callable[..., R],
+        /,
+        *args: Any,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def call(
+        self,
+        target: str,
+        /,
+        *args: Any,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Any]: ...
+    def call(
+        self,
+        target: Target,
+        /,
+        *args: Any,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Start one child, wait for it and return its result. Raises ChildFailed.
+
+        target: a task's function, or the name of its type; the arguments are its params, all by position or all by
+        name. name: of the step, by default the type's.
+        """
+        return self._run(calls_of(self).call(target, args, kwargs, name=name, key=key, options=options))
+
+    @overload
+    def map(
+        self,
+        target: Callable[..., Awaitable[R]],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[False] = False,
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[R]]: ...
+    @overload
+    def map(
+        self,
+        target: Callable[..., Awaitable[R]],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[True],
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[R | ChildFailed]]: ...
+    @overload
+    def map(
+        self,
+        target: Callable[..., R],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[False] = False,
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[R]]: ...
+    @overload
+    def map(
+        self,
+        target: Callable[..., R],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[True],
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[R | ChildFailed]]: ...
+    @overload
+    def map(
+        self,
+        target: str,
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[False] = False,
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[Any]]: ...
+    @overload
+    def map(
+        self,
+        target: str,
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: Literal[True],
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Coroutine[Any, Any, list[Any]]: ...
+    def map(
+        self,
+        target: Target,
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        return_errors: bool = False,
+        max_in_flight: int | None = None,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+    ) -> Any:
+        """Start a child for each item, wait for all and return their results in order. Raises the first ChildFailed.
+
+        Each item is the one argument of its child, whatever it is; for more arguments, give more iterables of the same
+        length. max_in_flight: how many children may be pending or running at a time. return_errors: a ChildFailed is
+        the result of a child that failed. name: of the step, by default the type's.
+        """
+        operation = calls_of(self).map(
+            target,
+            items,
+            more,
+            name=name,
+            key=key,
+            options=options,
+            max_in_flight=max_in_flight,
+            return_errors=return_errors,
+        )
+        return self._run(operation)
+
+    @overload
+    def spawn(
+        self,
+        target: Callable[..., Awaitable[R]],
+        /,
+        *args: Any,
+        detached: bool = False,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Handle[R]]: ...
+    @overload
+    def spawn(
+        self,
+        target: Callable[..., R],
+        /,
+        *args: Any,
+        detached: bool = False,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Handle[R]]: ...
+    @overload
+    def spawn(
+        self,
+        target: str,
+        /,
+        *args: Any,
+        detached: bool = False,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Handle[Any]]: ...
+    def spawn(
+        self,
+        target: Target,
+        /,
+        *args: Any,
+        detached: bool = False,
+        name: str | None = None,
+        key: str | None = None,
+        options: ChildOptions | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Start one child, and return its handle. detached: it goes on if this task fails or is cancelled.
+
+        target, name: as in `call`.
+        """
+        calls = calls_of(self)
+        brood, start = calls.spawn(target, args, kwargs, name=name, key=key, options=options, detached=detached)
+        return self._spawn(start, lambda: self._run(calls.result(brood)))
+
+    async def _spawn(self, start: Operation[UUID], result: Callable[[], Coroutine[Any, Any, Any]]) -> Handle[Any]:
+        return Handle(await self._run(start), result)
 
     async def _run(self, operation: Operation[R]) -> R:
-        """Carry out an operation."""
-        go_on, value = operation.send, None
-        try:
-            while True:
-                effect = go_on(value)  # type: ignore[arg-type]
-                try:
-                    go_on, value = operation.send, await self._perform(effect)
-                except BaseException as error:  # the operation decides what it means
-                    go_on, value = operation.throw, error  # type: ignore[assignment]
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        finally:
-            del value
-
-    async def _perform(self, effect: Effect) -> Any:
-        if isinstance(effect, Invoke):
-            token = STEP_UNDER_WAY.set(effect.name)
-            try:
-                value = effect.function(*effect.args, **effect.kwargs)
-                return await value if hasattr(type(value), "__await__") else value
-            finally:
-                STEP_UNDER_WAY.reset(token)
-        if isinstance(effect, Pause):
-            from asyncio import sleep  # a child process that runs `def` functions does not need it
-
-            return await sleep(effect.seconds)
         assert self._port is not None
-        future = self._port.ask(effect)
-        return await (self._wait(future) if isinstance(effect, Await) else future)
-
-    async def _wait(self, future: Any) -> Any:
-        """Wait for an answer, or until the attempt ends."""
-        self._waiting.add(future)
-        try:
-            return await future
-        finally:
-            self._waiting.discard(future)
+        return await carry_out_async(operation, self._port, self._waiting)
 
     def _wake(self) -> None:
         for future in tuple(self._waiting):
-            future.get_loop().call_soon_threadsafe(_end_wait, future)
-
-
-class SyncContext(Reporting):
-    """The running attempt of a `def` function: a Context whose calls block."""
-
-    __slots__ = ("_calls", "_durable", "_port")
-
-    def __init__(
-        self,
-        task_id: UUID,
-        attempt: int,
-        reporter: Reporter,
-        is_cancelled: Callable[[], bool],
-        port: SyncPort | None = None,
-    ) -> None:
-        super().__init__(task_id, attempt, reporter, is_cancelled)
-        self._port = port
-        self._durable, self._calls = _begin(self, port, self._wake)
-
-    def _wake(self) -> None:
-        if self._port is not None:
-            self._port.wake()
-
-
-def durable_of(context: Reporting | None) -> Durable | None:
-    """Return the durable side of a context, if it has one."""
-    return context._durable if isinstance(context, Context | SyncContext) else None
-
-
-def _begin(context: Reporting, port: Port | None, wake: Callable[[], None]) -> tuple[Durable | None, Calls | None]:
-    if port is None:
-        return None, None
-    durable = Durable(port.stored, wake)
-    return durable, Calls(durable, context._reporter, context.attempt, port.max_value)
-
-
-def _there(calls: Calls | None) -> Calls:
-    if calls is None:
-        raise RuntimeError("this context keeps no steps: its function is not run by a worker")
-    return calls
-
-
-def _end_wait(future: Any) -> None:
-    if not future.done():
-        future.set_result(_NOTHING)
+            future.get_loop().call_soon_threadsafe(end_wait, future)

@@ -1,9 +1,8 @@
 """What an attempt remembers, what runs and waits in it, and when it parks. Decides; does nothing by itself.
 
-A function may have many branches: coroutines of a `gather`, threads. Each call of its context is one of these:
-active (a step runs, something is stored), or waiting. As soon as all calls wait, and nothing else has happened for as long
-as one of them has been patient, the attempt parks: all of them are unwound, and the task waits for whatever of it is there
-first.
+A function may have many branches: coroutines of a `gather`, threads. Each call of its context is active (a step runs,
+something is stored) or waits. As soon as all calls wait, and nothing has happened for as long as one of them has been
+patient, the attempt parks: all of them are unwound, and the task waits for whatever is there first.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ _KINDS: dict[StepKind, str] = {
 class Durable:
     """The durable side of one attempt, for all threads of its function.
 
-    stored: the steps at its beginning. wake: called once as the attempt begins to park, or is superseded: all calls that
-    wait have to look again. wait: what it parks with; None as long as it does not, and if it is superseded.
+    stored: the steps at its beginning. wake: called once as the attempt begins to park, or is superseded: all calls
+    that wait have to look again. wait: what it parks with; None as long as it does not, and if it is superseded.
     """
 
     def __init__(self, stored: Iterable[Step], wake: Callable[[], None]) -> None:
@@ -123,7 +122,7 @@ class Durable:
         return self._activity
 
     def park(self, seen: int) -> None:
-        """Begin to park, and raise Parking, if no call is active and none has done anything since `activity` was `seen`.
+        """Begin to park, and raise Parking, if no call is active, and none has been since `activity` was `seen`.
 
         A branch between two calls is not seen, so it has as long as that to make its next one.
         """

@@ -166,7 +166,7 @@ def _read_parameter(
 
 def is_context(hint: Any) -> bool:
     """Tell whether a parameter with this annotation gets the attempt's context, a Context or SyncContext."""
-    return isinstance(hint, type) and Reporting in hint.__bases__
+    return isinstance(hint, type) and issubclass(hint, Reporting)
 
 
 def _mentions_context(hint: Any) -> bool:

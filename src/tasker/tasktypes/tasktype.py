@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -68,6 +69,11 @@ class TaskType:
     _results: Results
     has_own_code: bool = False
     is_plain: bool = False
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the function gives an awaitable: it is async, or wraps an async one, as far as can be told."""
+        return self.is_async or inspect.iscoroutinefunction(inspect.unwrap(self.function))
 
     @property
     def positional(self) -> tuple[str, ...]:

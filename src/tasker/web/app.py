@@ -18,6 +18,7 @@ from tasker.clock import Clock
 from tasker.config.settings import Settings
 from tasker.metrics import Metrics
 from tasker.service import Service
+from tasker.web.all_steps import StepPages
 from tasker.web.audit import AuditPages
 from tasker.web.bulk import BulkPages
 from tasker.web.frame import Frame
@@ -25,12 +26,14 @@ from tasker.web.keys import KeyPages
 from tasker.web.live import Live
 from tasker.web.overview import OverviewPages
 from tasker.web.page import FORM, ROOT, Page, pages_of
+from tasker.web.questions import QuestionPages
 from tasker.web.queues import QueuePages
 from tasker.web.schedules import SchedulePages
 from tasker.web.sessions import Sessions
 from tasker.web.signin import SignInPages
 from tasker.web.task import OneTaskPages
 from tasker.web.tasks import TaskPages
+from tasker.web.tree import TreePages
 from tasker.web.types import TypePages
 from tasker.web.usage import UsagePages
 from tasker.web.webhooks import WebhookPages
@@ -42,10 +45,13 @@ def make_pages(frame: Frame, service: Service, settings: Settings, live: Live) -
     return [
         *pages_of(OverviewPages(frame, service, live, silent_after=settings.lease)),
         *pages_of(TaskPages(frame, service, live)),
+        *pages_of(TreePages(frame, service, live)),
+        *pages_of(StepPages(frame, service)),
         *pages_of(OneTaskPages(frame, service)),
         *pages_of(TypePages(frame, service)),
         *pages_of(QueuePages(frame, service, live)),
         *pages_of(SchedulePages(frame, service)),
+        *pages_of(QuestionPages(frame, service, live)),
         *pages_of(WorkerPages(frame, service, live, silent_after=settings.lease)),
         *pages_of(WebhookPages(frame, service, settings.url_rules)),
         *pages_of(KeyPages(frame, service)),

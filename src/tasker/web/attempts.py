@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tasker.model import Attempt, Ending, Status, Task, TaskProblem
@@ -18,6 +19,7 @@ ENDINGS: Mapping[Ending | None, tuple[str, str]] = {
     "timed_out": ("failed", "timed out"),
     "crashed": ("failed", "crashed"),
     "snoozed": ("warn", "postponed"),
+    "parked": ("parked", "waited"),
     "cancelled": ("cancelled", "cancelled"),
     "interrupted": ("warn", "interrupted"),
     "released": ("warn", "given back"),
@@ -25,6 +27,8 @@ ENDINGS: Mapping[Ending | None, tuple[str, str]] = {
 """The class and the word for each ending of an attempt; None: it runs."""
 _USE_UP_A_TRY: frozenset[Ending | None] = frozenset({"succeeded", "failed", "timed_out"})
 _BACK_OFF: frozenset[Ending | None] = frozenset({"failed", "timed_out", "crashed", "snoozed"})
+_PARKED = ("sleeping", "waiting_for_children", "input_required")
+"""Reasons of a task that is parked."""
 
 
 class Row(NamedTuple):
@@ -41,25 +45,43 @@ class Row(NamedTuple):
     error: str
 
 
-def tries_of(task: Task, attempts: Sequence[Attempt], ends: Mapping[int, datetime], now: datetime) -> list[Try]:
+def tries_of(
+    task: Task,
+    attempts: Sequence[Attempt],
+    ends: Mapping[int, datetime],
+    now: datetime,
+    parked: Mapping[int, str] = MappingProxyType({}),
+) -> list[Try]:
     """Return the phases of a task's attempts, and of the next one if it waits.
 
-    ends: until when attempts backed off, by their number, as far as that is known.
+    ends: until when attempts backed off, by their number, as far as that is known. parked: what the task did after
+    parked ones, see `step_view.parked_words`.
     """
     found = []
     due_at: datetime | None = task.run_at or task.created_at
     for place, attempt in enumerate(attempts):
         later = attempts[place + 1].started_at if place + 1 < len(attempts) else None
-        retry_at = _retry_at(task, attempt, later, ends)
+        words = parked.get(attempt.attempt, "waited") if attempt.ending == "parked" else ""
+        retry_at = _parked_until(task, later, now) if words else _retry_at(task, attempt, later, ends)
         colour = ENDINGS[attempt.ending][0]
         if due_at is not None and due_at > attempt.started_at:  # the clock was set, or the time is not exact
             due_at = attempt.started_at
-        found.append(Try(attempt.attempt, due_at, attempt.started_at, attempt.finished_at, retry_at, colour))
+        found.append(Try(attempt.attempt, due_at, attempt.started_at, attempt.finished_at, retry_at, colour, words))
         due_at = retry_at or attempt.finished_at
-    waits = task.status is Status.PENDING and due_at is not None and due_at <= now
+    waits = task.status is Status.PENDING and task.reason not in _PARKED and due_at is not None and due_at <= now
     if found and waits:
         found.append(Try(task.attempt + 1, due_at, None, None, None, "pending"))
     return found
+
+
+def _parked_until(task: Task, later: datetime | None, now: datetime) -> datetime:
+    """Return until when a task was parked after an attempt, as far as is known. later: the next attempt's start."""
+    if later is not None:
+        return later
+    woken = task.next_attempt_at or task.run_at
+    if task.status is Status.PENDING:
+        return now if task.reason in _PARKED or woken is None else min(woken, now)
+    return task.finished_at or now
 
 
 def _retry_at(task: Task, attempt: Attempt, later: datetime | None, ends: Mapping[int, datetime]) -> datetime | None:
@@ -79,7 +101,8 @@ def rows_of(attempts: Sequence[Attempt], tries: Sequence[Try], now: datetime) ->
         Row(
             attempt.attempt,
             attempt.started_at,
-            *ENDINGS[attempt.ending],
+            ENDINGS[attempt.ending][0],
+            by_number[attempt.attempt].parked or ENDINGS[attempt.ending][1],
             by_number[attempt.attempt].waited(now),
             by_number[attempt.attempt].ran(now),
             attempt.worker,

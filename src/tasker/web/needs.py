@@ -1,4 +1,4 @@
-"""What needs somebody: failing types, paused queues, types without a worker, silent workers, tasks that wait long.
+"""What needs somebody: failing types, questions, paused queues, types without a worker, silent workers, late tasks.
 
 Pure: facts in, notes out.
 """
@@ -11,24 +11,27 @@ from typing import Literal, NamedTuple
 
 from tasker.model import PartitionStats, WorkerState
 from tasker.model.queues import QueueSettings
+from tasker.model.steps import OpenQuestion
 from tasker.service.stats import Part
 from tasker.web import texts, times
 
 LATE_AFTER = timedelta(minutes=5)
 """A due task that has waited longer is worth a note."""
+MOST_ASKED = 100
+"""Questions that are counted."""
 _LEAST_FAILED = 3
 _FAILING_SHARE = 0.1
 """A type fails if at least so many tasks, and this share of those that ended, failed in the window."""
 _MOST = 5
 """Notes of one kind."""
 
-Kind = Literal["failing", "paused", "no_worker", "silent", "late"]
+Kind = Literal["failing", "asks", "paused", "no_worker", "silent", "late"]
 
 
 class Note(NamedTuple):
     """One thing that needs somebody. subject: the name of a type, queue or worker. says: the rest of the sentence.
 
-    sample: a text of a task, shown as such.
+    sample: a text of a task, shown as such. task_id: of the one task that asks.
     """
 
     kind: Kind
@@ -36,12 +39,14 @@ class Note(NamedTuple):
     says: str
     sample: str = ""
     failure_id: str = ""
+    task_id: str = ""
 
 
 class Facts(NamedTuple):
     """What is known. fleet: the workers that are not silent. samples: an error, and its group, of each failing type.
 
-    tells_who: whether the caller may know who paused a queue.
+    tells_who: whether the caller may know who paused a queue. questions: the oldest that wait for people, at most
+    MOST_ASKED and one more.
     """
 
     now: datetime
@@ -52,6 +57,7 @@ class Facts(NamedTuple):
     silent: Sequence[WorkerState]
     samples: Mapping[str, tuple[str, str]]
     tells_who: bool
+    questions: Sequence[OpenQuestion] = ()
 
 
 def find_needs(facts: Facts) -> list[Note]:
@@ -60,6 +66,7 @@ def find_needs(facts: Facts) -> list[Note]:
     orphans = _orphans(facts, paused)
     return [
         *_failing(facts)[:_MOST],
+        *_asking(facts),
         *_paused(facts, paused)[:_MOST],
         *_without_worker(facts, orphans)[:_MOST],
         *_silent(facts)[:_MOST],
@@ -76,6 +83,21 @@ def _failing(facts: Facts) -> list[Note]:
             says = f"fails: {times.number(failed)} of the {times.number(ended)} tasks that ended"
             notes.append((failed, Note("failing", part.name or "", says, sample, failure_id)))
     return [note for _, note in sorted(notes, key=lambda pair: -pair[0])]
+
+
+def _asking(facts: Facts) -> list[Note]:
+    if not facts.questions:
+        return []
+    tasks = len({one.task_id for one in facts.questions})
+    many = f"more than {MOST_ASKED}" if len(facts.questions) > MOST_ASKED else times.number(tasks)
+    first = facts.questions[0].asked
+    since = times.span((facts.now - first.asked_at).total_seconds())
+    is_one = tasks == 1 and len(facts.questions) <= MOST_ASKED
+    says = f"{'waits' if is_one else 'wait'} for a person, {'' if is_one else 'the first '}for {since}"
+    task_id = str(facts.questions[0].task_id) if is_one else ""
+    return [
+        Note("asks", f"{many} {'task' if is_one else 'tasks'}", says, texts.line(first.message, 120), task_id=task_id)
+    ]
 
 
 def ended_in(part: Part) -> int:

@@ -52,6 +52,7 @@ def shape_of_options(task_type: TaskType) -> Shape:
             item=Shape(kind=Kind.UUID, words="task id"),
             default=[],
         ),
+        "group": _option(Kind.TEXT, "text", "The group of the task; made by its first task."),
         "metadata": _option(Kind.JSON, "a JSON object", "Your own notes, at most 16 KiB."),
         "webhook": _option(Kind.JSON, "a JSON object", "`url`, `events` and `secret`: told what becomes of the task."),
     }

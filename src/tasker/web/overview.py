@@ -20,7 +20,7 @@ from tasker.service.stats import Part, Stats
 from tasker.web import charts, texts, times
 from tasker.web.frame import Frame
 from tasker.web.live import Live
-from tasker.web.needs import Facts, ended_in, find_needs
+from tasker.web.needs import MOST_ASKED, Facts, ended_in, find_needs
 from tasker.web.page import Visit, show
 from tasker.web.queries import WINDOW_NAMES, WINDOW_WORDS, window_parameter
 
@@ -126,7 +126,10 @@ class OverviewPages:
         fleet = [worker for worker in workers if now - worker.heartbeat_at <= self._silent_after]
         silent = [worker for worker in workers if now - worker.heartbeat_at > self._silent_after]
         samples = {group.type: (_error_of(group), group.failure_id) for group in reversed(failures.items)}
-        needs = find_needs(Facts(now, stats.groups, counts, settings, fleet, silent, samples, caller.may("admin")))
+        asked = await self._service.steps.questions(caller, limit=MOST_ASKED + 1)
+        needs = find_needs(
+            Facts(now, stats.groups, counts, settings, fleet, silent, samples, caller.may("admin"), asked)
+        )
         types = sorted((_type_row(part) for part in stats.groups), key=lambda row: (-row.is_bad, -row.ended, row.name))
         queues = _queue_rows(counts, settings)
         return {

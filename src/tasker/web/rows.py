@@ -14,6 +14,9 @@ _WORDS = {
     "snoozed": ("scheduled", "snoozed"),
     "dependencies": ("pending", "waits"),
     "paused": ("pause", "pending"),
+    "sleeping": ("scheduled", "sleeps"),
+    "waiting_for_children": ("parked", "waits"),
+    "input_required": ("ask", "asks"),
 }
 _WAITS = {
     "queued": "next in its queue",
@@ -24,7 +27,9 @@ _WAITS = {
     "concurrency_limited": "all slots of the queue busy",
     "restart": "waits for the restart of the service",
 }
-_UNTIL = {"scheduled": "starts", "retrying": "retry", "snoozed": "goes on"}
+_UNTIL = {"scheduled": "starts", "retrying": "retry", "snoozed": "goes on", "sleeping": "sleeps, goes on"}
+DETAILED = frozenset({"waiting_for_children", "input_required"})
+"""Reasons whose details only a task that is read by itself has."""
 
 
 class Row(NamedTuple):
@@ -111,7 +116,21 @@ def _note(task: Task, now: datetime) -> str:
     if reason in _UNTIL:
         begins = _UNTIL[reason] + ("" if due is None else f" {times.ago(due, now)}" if due > now else " now")
         return f"{begins}, after {error_of(task)}" if task.error is not None else begins
-    return _WAITS.get(reason, "")
+    return _say_parked(task) if reason in DETAILED else _WAITS.get(reason, "")
+
+
+def _say_parked(task: Task) -> str:
+    """Return what a task waits for that its children or a person will bring."""
+    if task.reason == "input_required":
+        return (
+            "waits for a person" if task.input is None else texts.line(f"waits for a person: {task.input.message}", 160)
+        )
+    counts = task.children
+    if counts is None:
+        return "waits for its children"
+    left = counts.pending + counts.running
+    total = left + counts.completed + counts.failed + counts.cancelled
+    return f"waits for {times.number(left)} of {times.number(total)} {'child' if total == 1 else 'children'}"
 
 
 def _amount(task: Task) -> str:

@@ -27,13 +27,17 @@ View = Literal["form", "json"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filled:
-    """What a run form holds. source: what it was filled with, in words. origin: the task that is run again."""
+    """What a run form holds. source: what it was filled with, in words. origin: the task that is run again.
+
+    keeps_steps: whether the steps of that task are copied.
+    """
 
     params: Value
     options: Value
     view: View = "form"
     source: str = "Edited"
     origin: UUID | None = None
+    keeps_steps: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class Shown:
     view: View
     source: str
     origin: UUID | None
+    keeps_steps: bool
     options_open: bool
     faults: tuple[tuple[str, str, str], ...] = ()
 
@@ -104,6 +109,7 @@ class RunForm:
             options=_value(read(self._options, form.pairs, remove=remove, root=ROOT)),
             view=view,
             origin=_task_id(form.get("origin")),
+            keeps_steps=form.get("keep_steps") != "",
         )
 
     def show(self, draft: Filled, faults: Iterable[Fault] = (), *, add: str | None = None) -> Shown:
@@ -118,6 +124,7 @@ class RunForm:
             view=draft.view,
             source=draft.source,
             origin=draft.origin,
+            keeps_steps=draft.keeps_steps,
             options_open=bool(draft.options) or bool(add and add.startswith(ROOT.path)),
             faults=tuple(placed),
         )
@@ -130,6 +137,8 @@ class RunForm:
     def body(self, draft: Filled) -> bytes:
         """Return the body of POST /task, or of a replay. Nothing in the draft may be broken."""
         members: dict[str, Value] = {} if draft.origin else {"type": self._type.name}
+        if draft.origin and draft.keeps_steps:
+            members["keep_steps"] = True
         members["params"] = draft.params
         if isinstance(draft.options, dict):
             members |= draft.options

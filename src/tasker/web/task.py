@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from datetime import datetime
+from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
@@ -14,15 +16,18 @@ from tasker.api.calls import Parameter, one_of, text_parameter, whole
 from tasker.api.events import SSE
 from tasker.api.receipts import show_task
 from tasker.api.replies import JSON_HEADERS, Reply, Stream
-from tasker.errors import Invalid, NotFound
+from tasker.errors import Conflict, Fault, Invalid, NotFound
 from tasker.model import Task
 from tasker.model.keys import Caller
+from tasker.requests.steps import read_forget
 from tasker.service import Service
+from tasker.web.asks import Sent, faults_of, read_answer, read_moment, text_of_answer
 from tasker.web.frame import PAGE_HEADERS, Frame
-from tasker.web.page import Visit, act, show
+from tasker.web.page import Form, Visit, act, show
 from tasker.web.said import LEVELS
 from tasker.web.same import request_of, same_as
 from tasker.web.task_live import TaskStream, digest, load, make_parts
+from tasker.web.task_view import Sources, view_of
 
 _MAX_SEQUENCE = 2**31 - 1
 _SEQUENCE = {"type": "integer", "minimum": 0}
@@ -55,27 +60,65 @@ class OneTaskPages:
     @show("/task/{task_id}", parameters=(_LEVEL, _BEFORE))
     async def task(self, visit: Visit) -> Reply:
         """Show a task with the end of its output and log; the page then follows what comes after that."""
+        return await self._show(visit)
+
+    async def _show(self, visit: Visit, *, status: int = 200, sent: Sent | None = None, refusal: str = "") -> Reply:
+        """Return the page. sent: what was posted to a question; refusal: why nothing came of it."""
         caller, task_id = visit.caller, visit.call.task_id()
         level, before = visit.query.get("level", LEVELS[0]), visit.query.get("before")
-        page = await load(self._frame, self._service, caller, task_id, level=level, before=before)
-        parts = make_parts(self._frame, page.view, visit.base)
-        live = {"after": page.said.after, "seen": digest(parts)} | ({} if level == LEVELS[0] else {"level": level})
+        page = await load(self._frame, self._service, caller, task_id, level=level, before=before, sent=sent)
+        token = self._frame.sessions.token(visit.call.head)
+        parts = make_parts(self._frame, page.view, visit.base, token)
+        plain = parts if sent is None else await self._plain_parts(visit, page.sources, token)
+        live = {"after": page.said.after, "seen": digest(plain)} | ({} if level == LEVELS[0] else {"level": level})
         host = visit.call.head.headers.get(b"host", b"localhost").decode("latin-1")
         return self._frame.render(
             visit,
             "task.html",
             page="tasks",
+            status=status,
+            refusal=refusal,
             v=page.view,
             parts_html=parts,
             said=page.said,
-            sharing=await self._sharing(page.task),
+            sharing=await self._sharing(page.sources.task),
             older_output=_older(page.older_output, level),
             older_lines=_older(page.older_lines, level),
             level=level,
             levels=LEVELS,
-            same=same_as(request_of(page.task, f"http://{host}", has_keys=visit.is_signed_in)),
+            same=same_as(request_of(page.sources.task, f"http://{host}", has_keys=visit.is_signed_in)),
             live=f"{task_id}/live?{urlencode(live)}" if before is None else None,
         )
+
+    async def _plain_parts(self, visit: Visit, sources: Sources, token: str) -> dict[str, str]:
+        """Return the parts as the stream makes them: what was posted to a question stays until the question changes."""
+        return make_parts(self._frame, view_of(visit.caller, sources, self._frame.clock.now()), visit.base, token)
+
+    @act("/task/{task_id}", scope="control", deed="answer_task", parameters=(_LEVEL, _BEFORE))
+    async def answer(self, visit: Visit) -> Reply:
+        """Answer a question of the task; or add a row to its form, or take one away."""
+        form, task_id, steps = visit.form, visit.call.task_id(), self._service.steps
+        name, asked_at = form.get("name"), read_moment(form.get("asked_at"))
+        try:
+            step = await steps.question(visit.caller, task_id, name, asked_at)
+        except Conflict as error:
+            return await self._show(visit, status=HTTPStatus.CONFLICT, refusal=error.detail)
+        deed, _, place = form.get("do").partition(":")
+        value = read_answer(step, form.pairs, remove=place if deed == "remove" else None)
+        sent = Sent(step.number, value, add=place if deed == "add" else None)
+        if deed in ("add", "remove"):
+            return await self._show(visit, sent=sent)
+        faults: Sequence[Fault] = faults_of(value)
+        if not faults:
+            try:
+                await steps.answer(visit.caller, task_id, name, text_of_answer(value), asked_at=asked_at)
+            except Conflict as error:
+                return await self._show(visit, status=HTTPStatus.CONFLICT, refusal=error.detail)
+            except Invalid as error:
+                faults = error.faults or [Fault("/value", error.detail)]
+            else:
+                return self._frame.see(visit, f"task/{task_id}")
+        return await self._show(visit, status=HTTPStatus.UNPROCESSABLE_ENTITY, sent=replace(sent, faults=faults))
 
     @show("/task/{task_id}/live", parameters=(_LEVEL, _AFTER, _SEEN), media=SSE)
     async def follow_task_page(self, visit: Visit) -> Stream:
@@ -91,6 +134,7 @@ class OneTaskPages:
             base="../",
             level=query.get("level", LEVELS[0]),
             seen=query.get("seen", ""),
+            token=self._frame.sessions.token(visit.call.head),
         )
         after = _last_event_id(visit)
         return Stream(SSE, stream.messages(query.get("after", 0) if after is None else after))
@@ -102,7 +146,8 @@ class OneTaskPages:
 
     @act("/task/{task_id}/retry", scope="control", deed="retry_task")
     async def retry(self, visit: Visit) -> Reply:
-        task = await self._service.tasks.retry(visit.caller, visit.call.task_id())
+        forget = read_forget(_forget_body(visit.form))
+        task = await self._service.tasks.retry(visit.caller, visit.call.task_id(), forget)
         return self._frame.see(visit, f"task/{task.task_id}")
 
     @act("/task/{task_id}/delete", scope="control", deed="delete_task")
@@ -160,6 +205,17 @@ class OneTaskPages:
             after = events[-1].sequence
             told = [bytes(event.data) for event in events if event.type == kind]
             yield b"".join(_chunk_of(data) if kind == "output" else data + b"\n" for data in told)
+
+
+def _forget_body(form: Form) -> bytes:
+    """Return the body of the API's retry that a form stands for; `how` says which of its fields count."""
+    how, since, names = form.get("how"), form.get("from"), form.all("forget")
+    if how == "keep":
+        return b""
+    body: dict[str, object] = {"from": since} if since and how != "forget" else {}
+    if how == "forget" or (names and how != "from"):
+        body["forget"] = list(names)
+    return msgspec.json.encode(body) if body else b""
 
 
 def _older(before: int | None, level: str) -> str | None:

@@ -7,34 +7,51 @@ it was: nothing is missing, and nothing comes twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from tasker.model import Event, LogLevel, Task
+from tasker.model import Event, LogLevel
 from tasker.model.keys import Caller
 from tasker.service import Service
+from tasker.web.asks import Sent
+from tasker.web.children import find_first
 from tasker.web.frame import Frame
 from tasker.web.live import BEAT, message, partial
 from tasker.web.said import LEVELS, MOST_LINES, NOTHING, Reader, Said
 from tasker.web.task_log import read_end
-from tasker.web.task_view import TaskView, view_of
+from tasker.web.task_view import Sources, TaskView, view_of
 
-PARTS = ("head", "trouble", "attempts", "data", "side")
-"""The macros of task_parts.html; the id of a part is `t-` and its name."""
+PARTS = ("head", "asks", "trouble", "attempts", "steps", "children", "data", "side")
+"""The macros of task_parts.html and step_parts.html; the id of a part is `t-` and its name."""
+_WITH_TOKEN = frozenset({"asks", "steps"})
+"""Parts with forms of their own."""
+_OF_STEPS = frozenset({"asks", "steps", "children"})
 PAUSE = 0.25
 """Least seconds between two messages."""
 LOOK_AGAIN = 15.0
 """Seconds between looks at a task that has ended: it may be run again."""
+LOOK_AT_CHILDREN = 1.0
+"""Seconds between looks at a task whose children go on: their ends are no events of it."""
 _MOST_GATHERED = 1000
 _MOST_BYTES = 512 * 1024
 """Events, and bytes of them, from which on a message waits no longer: a task may say 16 KiB in each."""
 
 
+_TIME = re.compile(r"(<time [^>]*>)[^<]*")
+
+
+def stable(html: str) -> str:
+    """Return HTML without relative times: these go on in the browser, and change by themselves."""
+    return _TIME.sub(r"\1", html)
+
+
 def digest(parts: dict[str, str]) -> str:
     """Return a short name of what parts show."""
-    return blake2b("\0".join(parts.values()).encode("utf-8", "backslashreplace"), digest_size=9).hexdigest()
+    text = "\0".join(map(stable, parts.values()))
+    return blake2b(text.encode("utf-8", "backslashreplace"), digest_size=9).hexdigest()
 
 
 class Loaded(NamedTuple):
@@ -43,7 +60,7 @@ class Loaded(NamedTuple):
     older_output, older_lines: the sequences before which there is more; None if there is nothing.
     """
 
-    task: Task
+    sources: Sources
     view: TaskView
     reader: Reader
     said: Said
@@ -51,8 +68,24 @@ class Loaded(NamedTuple):
     older_lines: int | None
 
 
+async def find_sources(service: Service, caller: Caller, task_id: UUID, reader: Reader) -> Sources:
+    """Return what the page of a task is made of. Raises NotFound."""
+    attempts = await service.tasks.attempts(caller, task_id)
+    task = await service.waiting.explain(caller, await service.tasks.get(caller, task_id))
+    steps = await service.steps.find(caller, task_id) if attempts else []
+    children = await find_first(service, caller, task)
+    return Sources(task, attempts, reader.ends, steps, reader.running, children)
+
+
 async def load(
-    frame: Frame, service: Service, caller: Caller, task_id: UUID, *, level: str = LEVELS[0], before: int | None = None
+    frame: Frame,
+    service: Service,
+    caller: Caller,
+    task_id: UUID,
+    *,
+    level: str = LEVELS[0],
+    before: int | None = None,
+    sent: Sent | None = None,
 ) -> Loaded:
     """Return the page of a task: the end of what it has said, or what came before an event. Raises NotFound."""
     end = await read_end(service.following, caller, task_id, before)
@@ -62,23 +95,41 @@ async def load(
     until = before if before is not None else said.after + 1
     least: LogLevel = "debug" if level == LEVELS[0] else cast(LogLevel, level)
     log = await service.tasks.log(caller, task_id, level=least, limit=MOST_LINES, before=until)
-    said = said._replace(lines=reader.lines_of(log.events))
-    task = await service.waiting.explain(caller, await service.tasks.get(caller, task_id))
-    view = view_of(caller, task, attempts, reader.ends, frame.clock.now())
-    return Loaded(task, view, reader, said, end.before, log.before)
+    of_steps = [line for line in said.lines if line.is_step]
+    lines = sorted([*reader.lines_of(log.events), *of_steps], key=lambda line: line.sequence)
+    said = said._replace(lines=lines[-MOST_LINES:])
+    sources = await find_sources(service, caller, task_id, reader)
+    view = view_of(caller, sources._replace(sent=sent), frame.clock.now())
+    return Loaded(sources, view, reader, said, end.before, log.before)
 
 
-def make_parts(frame: Frame, view: TaskView, base: str) -> dict[str, str]:
-    """Return the parts of the page that change as a whole, by name."""
-    now = frame.clock.now()
-    return {name: frame.part("task_parts.html", name, v=view, now=now, base=base) for name in PARTS}
+def make_parts(frame: Frame, view: TaskView, base: str, token: str) -> dict[str, str]:
+    """Return the parts of the page that change as a whole, by name. token: of the forms in them."""
+    parts: dict[str, str] = {}
+    for name in PARTS:
+        own = {"token": token} if name in _WITH_TOKEN else {}
+        template = "step_parts.html" if name in _OF_STEPS else "task_parts.html"
+        parts[name] = frame.part(template, name, v=view, now=view.now, base=base, **own)
+    return parts
 
 
 class TaskStream:
-    """One stream of one task's page. seen: the digest of the parts that the page has. level: see said.LEVELS."""
+    """One stream of one task's page. seen: the digest of the parts that the page has. level: see said.LEVELS.
+
+    token: of the forms in its parts.
+    """
 
     def __init__(
-        self, frame: Frame, service: Service, caller: Caller, task_id: UUID, *, base: str, level: str, seen: str
+        self,
+        frame: Frame,
+        service: Service,
+        caller: Caller,
+        task_id: UUID,
+        *,
+        base: str,
+        level: str,
+        seen: str,
+        token: str = "",
     ) -> None:
         self._frame = frame
         self._service = service
@@ -87,20 +138,22 @@ class TaskStream:
         self._base = base
         self._level = level
         self._seen = seen
+        self._token = token
         self._sent: dict[str, str] = {}
+        self._has_open_children = False
 
     async def messages(self, after: int) -> AsyncGenerator[bytes, None]:
         """Yield the stream, from the events after a sequence on, until the service stops or the task is gone."""
         loaded = await load(self._frame, self._service, self._caller, self._task_id, level=self._level)
-        parts, reader = make_parts(self._frame, loaded.view, self._base), loaded.reader
+        parts, reader = self._made(loaded.view), loaded.reader
         yield b": the page of a task\n\n"
         if digest(parts) == self._seen:
-            self._sent = parts
+            self._sent = {name: stable(html) for name, html in parts.items()}
         else:
             yield self._message(NOTHING, after, parts)
         while not self._service.stopping:
             following = self._service.following.follow(self._caller, self._task_id, after=after)
-            async for events in gathered(following, PAUSE):
+            async for events in gathered(following, PAUSE, self._beat):
                 said = reader.read(events)
                 after = said.after or after
                 is_due = said.is_news or not events  # what a task waits for changes without an event
@@ -109,16 +162,21 @@ class TaskStream:
             yield b": it has ended\n\n"
 
     async def _parts(self, reader: Reader) -> dict[str, str]:
-        caller, task_id = self._caller, self._task_id
-        attempts = await self._service.tasks.attempts(caller, task_id)
-        task = await self._service.waiting.explain(caller, await self._service.tasks.get(caller, task_id))
-        view = view_of(caller, task, attempts, reader.ends, self._frame.clock.now())
-        return make_parts(self._frame, view, self._base)
+        sources = await find_sources(self._service, self._caller, self._task_id, reader)
+        return self._made(view_of(self._caller, sources, self._frame.clock.now()))
+
+    def _made(self, view: TaskView) -> dict[str, str]:
+        self._has_open_children = view.has_open_children
+        return make_parts(self._frame, view, self._base, self._token)
+
+    def _beat(self) -> float | None:
+        """Return the seconds after which parts are made again though nothing was said."""
+        return LOOK_AT_CHILDREN if self._has_open_children else None
 
     def _message(self, said: Said, after: int, parts: dict[str, str]) -> bytes:
         """Return a message with what was said and with the parts that differ from those sent before."""
-        changed = {name: html for name, html in parts.items() if html != self._sent.get(name)}
-        self._sent |= changed
+        changed = {name: html for name, html in parts.items() if stable(html) != self._sent.get(name)}
+        self._sent |= {name: stable(html) for name, html in changed.items()}
         told = [partial(f"t-{name}", html) for name, html in changed.items()]
         part = self._frame.part
         if said.pieces:
@@ -132,15 +190,22 @@ def _is_much(events: Sequence[Event]) -> bool:
     return len(events) >= _MOST_GATHERED or sum(len(memoryview(event.data)) for event in events) >= _MOST_BYTES
 
 
-async def gathered(source: AsyncGenerator[list[Event], None], pause: float) -> AsyncGenerator[list[Event], None]:
-    """Yield the lists of a source, joined so that at least `pause` seconds are between two; empty ones alone."""
+async def gathered(
+    source: AsyncGenerator[list[Event], None], pause: float, beat: Callable[[], float | None] = lambda: None
+) -> AsyncGenerator[list[Event], None]:
+    """Yield the lists of a source, joined so that at least `pause` seconds are between two; empty ones alone.
+
+    beat: the seconds after which an empty list is yielded if nothing comes, None for never.
+    """
     loop = asyncio.get_running_loop()
     batch: list[Event] = []
     due = loop.time()
     coming = asyncio.ensure_future(anext(source, None))
     try:
         while True:
-            await asyncio.wait([coming], timeout=max(0.0, due - loop.time()) if batch else None)
+            done, _ = await asyncio.wait([coming], timeout=max(0.0, due - loop.time()) if batch else beat())
+            if not (done or batch):
+                yield []
             if coming.done():
                 events = coming.result()
                 if events is None:

@@ -13,10 +13,16 @@ from tasker.errors import PROBLEMS
 from tasker.model import Attempt, Status, Task
 from tasker.model.keys import Caller
 from tasker.model.queues import MOST_BEFORE
+from tasker.model.steps import Step
 from tasker.model.usage import SUMMED, read_usage
 from tasker.web import texts, times
+from tasker.web.asks import Ask, Sent, asks_of
 from tasker.web.attempts import MOST_SHOWN, Row, rows_of, run_time, say_error, tries_of, used_tries
-from tasker.web.charts import Try
+from tasker.web.charts import Span, Try
+from tasker.web.children import Children, children_of, open_of, total_of
+from tasker.web.step_view import MOST_STEPS, Running, names_of, parked_words, spans_of
+from tasker.web.step_view import Row as StepRow
+from tasker.web.step_view import rows_of as steps_of
 
 _RETRYABLE = frozenset({Status.FAILED, Status.CANCELLED})
 _ICONS: Mapping[str, tuple[str, str]] = {
@@ -24,6 +30,9 @@ _ICONS: Mapping[str, tuple[str, str]] = {
     "scheduled": ("scheduled", "scheduled"),
     "snoozed": ("scheduled", "snoozed"),
     "paused": ("pause", "pending"),
+    "sleeping": ("scheduled", "sleeps"),
+    "waiting_for_children": ("parked", "waits for children"),
+    "input_required": ("ask", "waits for a person"),
 }
 _NO_RESULT = {
     Status.PENDING: "Not yet: it has not started.",
@@ -63,8 +72,9 @@ class Why(NamedTuple):
 
 
 class TaskView(NamedTuple):
-    """Everything that the page shows, but its output and its log. deeds: what the caller may do now."""
+    """Everything that the page shows at a time, but its output and its log. deeds: what the caller may do now."""
 
+    now: datetime
     id: str
     short: str
     type: str
@@ -87,20 +97,48 @@ class TaskView(NamedTuple):
     usage: list[Fact]
     tags: list[str]
     metadata: str
+    spans: list[Span]
+    steps: list[StepRow]
+    steps_left_out: int
+    step_names: list[str]
+    asks: list[Ask]
+    may_answer: bool
+    has_back_offs: bool
+    children: Children | None
+    has_open_children: bool
+    family: tuple[Fact, ...]
 
 
-def view_of(
-    caller: Caller, task: Task, attempts: Sequence[Attempt], ends: Mapping[int, datetime], now: datetime
-) -> TaskView:
-    """Return what the page shows. The task is one that `Waiting.explain` returned. ends: see `tries_of`."""
+class Sources(NamedTuple):
+    """What the page is made of: the task as `Waiting.explain` returned it, its attempts, steps and first children.
+
+    running: the steps that run. ends: see `tries_of`. sent: what was posted to one of its questions.
+    """
+
+    task: Task
+    attempts: Sequence[Attempt]
+    ends: Mapping[int, datetime]
+    steps: Sequence[Step] = ()
+    running: Sequence[Running] = ()
+    children: Sequence[Task] = ()
+    sent: Sent | None = None
+
+
+def view_of(caller: Caller, loaded: Sources, now: datetime) -> TaskView:
+    """Return what the page shows."""
+    task, attempts = loaded.task, loaded.attempts
     icon, word = _ICONS.get(str(task.reason), (task.status.value, task.status.value))
     if task.status is not Status.PENDING:
         icon = word = task.status.value
     latest = attempts[-MOST_SHOWN:]
-    tries = tries_of(task, attempts, ends, now)[-MOST_SHOWN:]
+    parked = parked_words(task, latest, loaded.steps, now)
+    tries = tries_of(task, attempts, loaded.ends, now, parked)[-MOST_SHOWN:]
     shown = [one for one in latest if any(one.attempt == other.number for other in tries)]
     task_id = str(task.task_id)
+    steps = steps_of(task, loaded.steps, loaded.running, now)
+    is_asking = not task.status.is_terminal
     return TaskView(
+        now=now,
         id=task_id,
         short=task_id[-12:],
         type=task.type,
@@ -118,12 +156,38 @@ def view_of(
         progress_note=_progress_note(task),
         input=texts.pretty_json(task.params),
         result=texts.pretty_json(task.result) if task.status is Status.COMPLETED else None,
-        no_result=_NO_RESULT.get(task.status, ""),
+        no_result=_no_result(task),
         facts=facts_of(task, attempts, now),
         usage=_usage(task),
         tags=task.tags,
         metadata=texts.json_line(task.metadata, 2000),
+        spans=spans_of(task, loaded.steps, loaded.running, now),
+        steps=steps[-MOST_STEPS:],
+        steps_left_out=max(len(steps) - MOST_STEPS, 0),
+        step_names=names_of(loaded.steps),
+        asks=asks_of(loaded.steps, now, loaded.sent) if is_asking else [],
+        may_answer=caller.may("control"),
+        has_back_offs=any(one.backed_off and not one.parked for one in tries),
+        children=children_of(task, loaded.children, now),
+        has_open_children=open_of(task.children) > 0,
+        family=_family(task),
     )
+
+
+def _family(task: Task) -> tuple[Fact, ...]:
+    """Return the links to the parent, and to the tree of the family."""
+    if task.parent_id is None:
+        return ()
+    found = [Fact("child of", str(task.parent_id)[-12:], f"task/{task.parent_id}")]
+    if task.root_id not in (None, task.parent_id):
+        found.append(Fact("root", str(task.root_id)[-12:], f"task/{task.root_id}"))
+    return tuple(found)
+
+
+def _no_result(task: Task) -> str:
+    """Return why there is no result."""
+    is_waiting = task.status is Status.PENDING and task.attempt > 0
+    return "Not yet: it waits." if is_waiting else _NO_RESULT.get(task.status, "")
 
 
 def deeds_of(caller: Caller, task: Task) -> frozenset[Literal["retry", "cancel", "delete", "edit"]]:
@@ -228,7 +292,11 @@ def _trouble(caller: Caller, task: Task, attempts: Sequence[Attempt]) -> Trouble
 
 def why_of(caller: Caller, task: Task, now: datetime) -> Why | None:
     """Return why a pending task waits; None for any other."""
-    if task.status is not Status.PENDING or task.waiting_for is None:
+    if task.status is not Status.PENDING:
+        return None
+    if task.reason in _PARKED:
+        return _PARKED[str(task.reason)](task, now)
+    if task.waiting_for is None:
         return None
     to_queue = ("See the queue", f"queue/{task.queue}")
     match task.reason:
@@ -253,6 +321,39 @@ def why_of(caller: Caller, task: Task, now: datetime) -> Why | None:
         title = f"It waits because no worker runs {task.type} from queue {task.queue}."
         return Why("warn", title, "Start a worker that has this type.", (("See the workers", "workers"),))
     return Why("pending", f"It waits for a free slot: {task.waiting_for}.", _place(task, now), (to_queue,))
+
+
+def _why_sleeping(task: Task, now: datetime) -> Why:
+    due = task.next_attempt_at or task.run_at
+    if due is None:
+        return Why("scheduled", "It sleeps.", "It has given its slot back.")
+    return Why("scheduled", f"It sleeps, and goes on {times.ago(due, now)}.", f"It is due at {times.full(due)}.")
+
+
+def _why_children(task: Task, _: datetime) -> Why:
+    total, left = total_of(task.children), open_of(task.children)
+    href = f"tasks?parent={task.task_id}"
+    links = (("See those that are open", f"{href}&status=pending&status=running"),)
+    if not total:
+        return Why("parked", "It waits for its children.", "It has given its slot back.")
+    many = f"{times.number(left)} of its {times.number(total)} children" if total > 1 else "its child"
+    return Why(
+        "parked", f"It waits for {many}.", "It has given its slot back, and goes on when they have ended.", links
+    )
+
+
+def _why_asking(task: Task, now: datetime) -> Why | None:
+    """Return why a task waits for a person whose question is not shown above: None, for it is."""
+    if task.input is not None:
+        return None
+    return Why("ask", "It waits for a person.", "Its question cannot be shown.")
+
+
+_PARKED: Mapping[str, Callable[[Task, datetime], Why | None]] = {
+    "sleeping": _why_sleeping,
+    "waiting_for_children": _why_children,
+    "input_required": _why_asking,
+}
 
 
 def _place(task: Task, now: datetime) -> str:
@@ -304,6 +405,8 @@ def facts_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> list[Fac
         _link("Schedule", "schedule", task.schedule_id),
         Fact("Tick", at=task.scheduled_for),
         _link("Run again from", "task", task.replay_of),
+        _link("Child of", "task", task.parent_id),
+        _link("Root", "task", task.root_id if task.root_id != task.parent_id else None),
         *(_link("Depends on", "task", one) for one in task.depends_on),
         *_webhook(task),
         Fact("Trace", texts.line((task.traceparent or "")[3:35])),

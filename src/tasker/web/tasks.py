@@ -37,7 +37,7 @@ from tasker.web.queries import (
     window_parameter,
     without,
 )
-from tasker.web.rows import Row, row_of
+from tasker.web.rows import DETAILED, Row, row_of
 from tasker.web.times import iso
 
 _MOST_COUNTED = 10_001
@@ -59,6 +59,7 @@ _NAMES = {
     "created_after": "submitted after",
     "created_before": "submitted before",
     "schedule_id": "schedule",
+    "parent": "children of",
     "q": "text",
 }
 _PLACE = ("cursor", "limit")
@@ -92,7 +93,7 @@ class TaskPages:
         where, caller = make_filter(visit.query, visit.now), visit.caller
         limit, cursor = visit.query.get("limit", DEFAULT_LIMIT), visit.query.get("cursor")
         page = await self._service.tasks.find_many(caller, where, limit=limit, cursor=cursor)
-        tasks = await self._service.waiting.with_reasons(caller, page.items)
+        tasks = await with_details(self._service, caller, page.items)
         pairs = pairs_of(visit.call.query_string)
         shown = [row_of(task, visit.now) for task in tasks]
         counts = await self._counts.find(caller, where)
@@ -143,6 +144,14 @@ class TaskPages:
         first = zip(rows, shown[:_MOST_LOOKED_AT_AGAIN], strict=False)
         found = [(await self._service.tasks.find(caller, task_id), letter) for task_id, letter in first]
         return {task.task_id for task, letter in found if task is not None and task.status.value[0] != letter}
+
+
+async def with_details(service: Service, caller: Caller, tasks: Sequence[Task]) -> list[Task]:
+    """Return tasks of a page with the reasons why they wait; with the children, or the question, that they wait for."""
+    shown = await service.waiting.with_reasons(caller, tasks)
+    return [
+        (await service.tasks.find(caller, task.task_id) or task) if task.reason in DETAILED else task for task in shown
+    ]
 
 
 _Found = dict[tuple[UUID, str | None], Task | None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -188,6 +189,7 @@ class TypePages:
             type=task_type,
             about=self._row(task_type),
             run=form.show(draft, faults, add=add),
+            takes_steps=draft.keeps_steps or await self._has_steps(visit, draft.origin),
             refusal=refusal,
             checked=checked,
             same=self._same(visit, task_type, form, draft),
@@ -200,6 +202,14 @@ class TypePages:
             histogram="" if part is None else histogram_of(part.total),
             runs=0 if part is None else sum(part.total.runs),
         )
+
+    async def _has_steps(self, visit: Visit, origin: UUID | None) -> bool:
+        """Tell whether the task that is run again has steps that its copy may keep."""
+        if origin is None or not visit.caller.may("read"):
+            return False
+        with contextlib.suppress(NotFound):
+            return bool(await self._service.steps.find(visit.caller, origin))
+        return False
 
     async def _figures(self, visit: Visit, task_type: TaskType, window: Window) -> Part | None:
         """Return what happened to the caller's tasks of the type; None if it may not see that."""

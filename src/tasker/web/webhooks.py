@@ -9,16 +9,16 @@ from urllib.parse import urlencode
 from tasker.api.pages import list_query, page_parameters
 from tasker.api.replies import Reply
 from tasker.errors import Fault, Forbidden, RequestError
-from tasker.model.events import EVENT_TYPES
+from tasker.model.events import WEBHOOK_EVENTS
 from tasker.model.webhooks import Webhook
-from tasker.requests.webhooks import PREFIX, read_rotation, read_webhook, read_webhook_patch
+from tasker.requests.webhooks import public_event, read_rotation, read_webhook, read_webhook_patch
 from tasker.rules.urls import UrlRules
 from tasker.service import Service
 from tasker.web.fields import Field, controls, others, read_body
 from tasker.web.frame import Frame
 from tasker.web.page import Form, Visit, act, show
 
-_EVENTS = tuple(PREFIX + name for name in EVENT_TYPES)
+_EVENTS = tuple(map(public_event, WEBHOOK_EVENTS))
 _FORMATS = ("standard", "slack", "plain")
 _COMMON = (
     Field("url", "text", "Where events are sent: https, a public host.", required=True),
@@ -49,7 +49,6 @@ class WebhookPages:
             "webhooks.html",
             page="webhooks",
             webhooks=page.items,
-            prefix=PREFIX,
             older=None if page.next_cursor is None else "?" + urlencode({"cursor": page.next_cursor}),
         )
 
@@ -133,7 +132,7 @@ class WebhookPages:
             "webhook.html",
             page="webhooks",
             w=webhook,
-            prefix=PREFIX,
+            event_of=public_event,
             secret=secret,
             deliveries=page.items,
             older=None if page.next_cursor is None else "?" + urlencode({"cursor": page.next_cursor}),
@@ -168,4 +167,6 @@ class WebhookPages:
 def _given(webhook: Webhook) -> dict[str, Any]:
     """Return a webhook as the fields of its form."""
     names = ("url", "type", "queue", "tag", "description", "format", "all_owners")
-    return {name: getattr(webhook, name) for name in names} | {"events": [PREFIX + name for name in webhook.events]}
+    return {name: getattr(webhook, name) for name in names} | {
+        "events": [public_event(name) for name in webhook.events]
+    }

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tasker.model import Event, Task
+from tasker.model.groups import GroupEnd
 
 MAX_TEXT = 300
 """Characters of a task's own text."""
@@ -84,6 +85,22 @@ def make_slack(event: Event, task: Task) -> bytes:
     text = f"\n{_code(parts.text)}" if parts.text else ""
     answer = f"\nAnswer on its page, or with: {_code(parts.answer)}" if parts.answer else ""
     return _encode({"text": f"{_code(parts.type)} {parts.what}{text}{answer}"})
+
+
+def make_group_text(end: GroupEnd) -> str:
+    """Return the message about the end of a group as plain text."""
+    return f"Group {_tame(end.name)} has ended: {_counted(end)}"
+
+
+def make_group_slack(end: GroupEnd) -> bytes:
+    """Return the same as JSON for Slack's incoming webhooks."""
+    return _encode({"text": f"Group {_code(_tame(end.name))} has ended: {_counted(end)}"})
+
+
+def _counted(end: GroupEnd) -> str:
+    tasks = end.tasks
+    parts = ((tasks.completed, "completed"), (tasks.failed, "failed"), (tasks.cancelled, "cancelled"))
+    return ", ".join(f"{number:,} {what}" for number, what in parts if number) or "no task is left"
 
 
 def _find_parts(event: Event, task: Task) -> _Parts:

@@ -10,16 +10,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
+import msgspec
 import structlog
 
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
 from tasker.model import Change
+from tasker.model.groups import GroupEnd
 from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery
 from tasker.rules.signing import sign
 from tasker.webhooks.matching import find_deliveries
-from tasker.webhooks.payload import Message, Render, make_message
+from tasker.webhooks.payload import Message, Render, make_group_message, make_message
 from tasker.webhooks.rules import PAUSE_AFTER, Answer, decide
 from tasker.webhooks.slots import PER_RECEIVER, RequestSlots
 
@@ -45,6 +47,7 @@ _FINISH_WITHIN = 5.0
 """Seconds that requests get to end when the service stops; unfinished ones are tried again."""
 
 Post = Callable[[str, dict[str, str], bytes], Awaitable[Answer]]
+_decode_end = msgspec.json.Decoder(GroupEnd).decode
 _log = structlog.get_logger(__name__)
 
 
@@ -216,6 +219,9 @@ class Dispatcher:
     async def _message(self, due: DueDelivery) -> tuple[Message, dict[str, str]] | None:
         """Return the message and its headers, traceparent included if the task has one; None if the task is erased."""
         delivery = due.delivery
+        if delivery.group_end is not None:
+            message = make_group_message(due.webhook.format, _decode_end(delivery.group_end))
+            return message, {"content-type": message.content_type}
         events = await self._engine.find_events(delivery.task_id, after=delivery.sequence - 1, limit=1)
         task = await self._engine.find(delivery.task_id)
         if task is None or not events or events[0].sequence != delivery.sequence:

@@ -10,8 +10,10 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from tasker.model import Event, Task
+from tasker.model.events import GROUP_ENDED
+from tasker.model.groups import GroupEnd
 from tasker.model.webhooks import WebhookFormat
-from tasker.webhooks.chat import make_slack, make_text
+from tasker.webhooks.chat import make_group_slack, make_group_text, make_slack, make_text
 
 MAX_PAYLOAD = 256 << 10
 """Limit of a body in bytes; parts that exceed it are left out."""
@@ -57,6 +59,26 @@ def make_message(format: WebhookFormat, event: Event, task: Task, render: Render
             return Message(make_slack(event, task))
         case "plain":
             return Message(make_text(event, task).encode(), "text/plain; charset=utf-8")
+    assert_never(format)
+
+
+class GroupPayload(Struct, frozen=True, kw_only=True):
+    """The body of a message about the end of a group."""
+
+    type: str
+    timestamp: datetime
+    data: GroupEnd
+
+
+def make_group_message(format: WebhookFormat, end: GroupEnd) -> Message:
+    """Return what to send about the end of a group, in the webhook's format."""
+    match format:
+        case "standard":
+            return Message(_encode(GroupPayload(type=GROUP_ENDED, timestamp=end.ended_at, data=end)))
+        case "slack":
+            return Message(make_group_slack(end))
+        case "plain":
+            return Message(make_group_text(end).encode(), "text/plain; charset=utf-8")
     assert_never(format)
 
 

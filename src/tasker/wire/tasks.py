@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from tasker.model import Attempt, Progress, Reason, Status, TaskProblem
+from tasker.model import AfterGroup, Attempt, Progress, Reason, Status, TaskProblem
 from tasker.model.tasks import ChildCounts
 from tasker.model.webhooks import WebhookRef
 from tasker.wire.shapes import Always, Moment, Sometimes, choices, like
@@ -62,6 +62,8 @@ class Task(Struct, frozen=True, kw_only=True):
     unique_key: str | None = None
     concurrency_key: str | None = None
     depends_on: tuple[UUID, ...] = ()
+    depends_on_group: AfterGroup | None = None
+    group: str | None = None
     replay_of: UUID | None = None
     schedule_id: UUID | None = None
     scheduled_for: Moment | None = None
@@ -128,6 +130,8 @@ class TaskReceipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unique_key: str | UnsetType | None = UNSET
     concurrency_key: str | UnsetType | None = UNSET
     depends_on: tuple[UUID, ...] | UnsetType = UNSET
+    depends_on_group: AfterGroup | UnsetType | None = UNSET
+    group: str | UnsetType | None = UNSET
     replay_of: UUID | UnsetType | None = UNSET
     schedule_id: UUID | UnsetType | None = UNSET
     webhook: WebhookRef | UnsetType | None = UNSET

@@ -72,13 +72,17 @@ class DeliveryFailure(Failure, frozen=True, kw_only=True):
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """One event for one receiver. event_id: the `webhook-id` header, the same at each attempt. duration: in seconds."""
+    """One event for one receiver. event_id: the `webhook-id` header, the same at each attempt. duration: in seconds.
+
+    task_id: null for the end of a group, which `group` names.
+    """
 
     delivery_id: UUID
     webhook_id: UUID
     event_id: str
     event: EventName
-    task_id: UUID
+    task_id: UUID | None
+    group: str | None = None
     status: DeliveryStatus
     attempts: int
     created_at: Moment

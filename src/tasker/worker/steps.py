@@ -41,6 +41,8 @@ from tasker.worker.reports import ReportBuffer
 from tasker.worker.wakeups import Wakeups
 
 _AT_ONCE = timedelta(0)
+_ASK_AGAIN = 0.1
+"""Seconds between the waits of a function that cannot park yet, while the worker drains."""
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
@@ -82,6 +84,7 @@ class StepServer:
         self._lease = lease
         self._report = report
         self._stop = stop
+        self._has_ended_wait = False
         self._family: Family | None = None
         self._sleeps = {step.key: step for step in stored if step.kind == "sleep"}
         self._origins = {step.key: Origin(step.attempt, step.started_at) for step in stored if step.kind == "children"}
@@ -195,9 +198,18 @@ class StepServer:
                 woken.clear()
                 there = await self._there(request)
                 left = deadline - loop.time()
-                if there or left <= 0 or self._is_ending:
+                if there or left <= 0:
                     return Steps(there)
+                if self._is_ending:
+                    await self._end_wait(left)
+                    return Steps(())
                 await _wait(woken, self._until(request, left))
+
+    async def _end_wait(self, left: float) -> None:
+        """Pause before an answer to a function that goes on waiting though nothing is waited for: a step of it runs."""
+        if self._has_ended_wait:
+            await asyncio.sleep(min(left, _ASK_AGAIN))
+        self._has_ended_wait = True
 
     @property
     def _is_ending(self) -> bool:

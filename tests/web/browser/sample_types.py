@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from tasker import Context, task
+from tasker.web import bulk
+
+bulk.WITHIN = 0.0  # the receipt of a bulk action is shown after its first step
 
 
 class Address(BaseModel):

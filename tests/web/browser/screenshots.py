@@ -6,10 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
+from tests.browser import CHROMIUM, chromium
 from tests.server import run_server
-from tests.web.browser.conftest import CHROMIUM, FLAGS
 from tests.web.browser.pages import paths_of
 from tests.web.browser.stage import TYPES, Stage
 
@@ -22,8 +22,7 @@ def main(folder: Path) -> None:
     if CHROMIUM is None:
         raise SystemExit("needs a browser: apt install chromium")
     folder.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as data:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser, tempfile.TemporaryDirectory() as data:
         for name in ("empty", "locked", "full"):
             (Path(data) / name).mkdir()
         with run_server(Path(data) / "empty") as server:
@@ -34,7 +33,6 @@ def main(folder: Path) -> None:
             stage = Stage(server.url)
             _take(browser, server.url, paths_of(stage.fill()), folder)
             stage.client.close()
-        browser.close()
 
 
 def _take(browser: Browser, url: str, paths: dict[str, str], folder: Path) -> None:

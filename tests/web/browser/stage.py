@@ -20,6 +20,8 @@ HOSTILE = (
     "</bdi></code></td></tr></table><form action=//evil.example><button>Sign in",
     "x" * 3000,
 )
+SEEN = ("owned", "isolated", "red", "onload", "javascript:", "hx-partial", "evil.example", "xxxx")
+"""What a page shows of each at least."""
 
 
 class Stage:

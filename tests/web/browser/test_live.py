@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.web.browser.conftest import Watched
+from tests.browser import Watched
 from tests.web.browser.stage import Stage
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
+from tests.browser import Watched
 from tests.server import Server
-from tests.web.browser.conftest import Watched
 from tests.web.browser.pages import paths_of
 
 LOOKS = {
@@ -29,17 +31,24 @@ def test_every_page(browser: Browser, server: Server, ids: dict[str, str], look:
     watched = Watched(context, server.url)
     found: list[str] = []
     for path in (*paths_of(ids).values(), "tasks?status=cancelled&type=nothing"):
-        page = watched.goto(path)
-        found += [f"{path}: {fault}" for fault in watched.faults]
-        watched.faults.clear()
-        width = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-        if width[0] > width[1]:
-            found.append(f"{path}: it is {width[0]} px wide, the window {width[1]} px")
-        for violation in Axe().run(page, options=RULES[look]).response["violations"]:
-            nodes = [node["html"][:150] for node in violation["nodes"][:3]]
-            found.append(f"{path}: {violation['id']}: {violation['help']}: {nodes}")
+        watched.goto(path)
+        found += judged(watched, path, RULES[look])
     context.close()
     assert found == []
+
+
+def judged(watched: Watched, name: str, rules: Any = None) -> list[str]:
+    """Return what is wrong with the page that is open, and forget the faults that were heard so far."""
+    page = watched.page
+    found = [f"{name}: {fault}" for fault in watched.faults]
+    watched.faults.clear()
+    width = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    if width[0] > width[1]:
+        found.append(f"{name}: it is {width[0]} px wide, the window {width[1]} px")
+    for violation in Axe().run(page, options=rules).response["violations"]:
+        nodes = [node["html"][:150] for node in violation["nodes"][:3]]
+        found.append(f"{name}: {violation['id']}: {violation['help']}: {nodes}")
+    return found
 
 
 def test_a_thumb_can_find_and_press(browser: Browser, server: Server, ids: dict[str, str]) -> None:

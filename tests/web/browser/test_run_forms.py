@@ -11,9 +11,9 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.browser import Watched
 from tests.gpt.fault_server import Exchange, completed, delta, fault_server
 from tests.server import run_server
-from tests.web.browser.conftest import Watched
 
 BIG = "123456789012345678901234567890"
 

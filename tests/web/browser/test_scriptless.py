@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.web.browser.conftest import Watched
+from tests.browser import Watched
 from tests.web.browser.stage import Stage
 
 
@@ -25,14 +25,15 @@ def test_finding_and_filtering(scriptless: Watched, ids: dict[str, str]) -> None
 
 def test_hostile_texts_are_inert(watched: Watched, stage: Stage) -> None:
     hostile = stage.fill_with_hostile_texts()
-    for path in (
-        "tasks",
-        "tasks?type=fail",
-        "",
-        "tasks?q=%3Cscript%3Ealert(1)%3C%2Fscript%3E",
-        "tasks?tag=%3Cb%3Etag%3C%2Fb%3E",
+    for path, seen in (
+        ("tasks", "document.title='owned'"),
+        ("tasks?type=fail", "<img src=x onerror="),
+        ("", "owned"),
+        ("tasks?q=%3Cscript%3Ealert(1)%3C%2Fscript%3E", "<script>alert(1)</script>"),
+        ("tasks?tag=%3Cb%3Etag%3C%2Fb%3E", "<b>tag</b>"),
     ):
         page = watched.goto(path)
+        expect(page.locator("main")).to_contain_text(seen)
         assert page.title().endswith("· Tasker")
         for tag in (
             "script:not([src])",

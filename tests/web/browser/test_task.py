@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx2
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import Watched
 from tests.server import held_port, run_server
-from tests.web.browser.conftest import Watched
-from tests.web.browser.stage import HOSTILE, TYPES, Stage
+from tests.web.browser.stage import HOSTILE, SEEN, TYPES, Stage
 
 OUT = "[role=log]"
 LARGE = 10_000_000
@@ -143,7 +143,9 @@ def test_what_a_task_says_is_inert(watched: Watched, stage: Stage) -> None:
         page = watched.goto(f"task/{task_id}")
         expect_status(page, "completed")
         assert page.title().startswith("shout ")
+        expect(page.locator("#t-side")).to_contain_text("<b>tag</b>")
         for inside in ("#out", "#log", "#input", "#result", "#t-side"):
+            expect(page.locator(inside)).to_contain_text(SEEN[number])
             assert (
                 page.locator(
                     f"{inside} :is(script, img, iframe, form, button, hx-partial, a[href^=javascript])"
@@ -156,10 +158,12 @@ def test_what_a_task_says_is_inert(watched: Watched, stage: Stage) -> None:
 
 def test_what_a_task_says_while_one_looks_is_inert_too(watched: Watched, stage: Stage) -> None:
     ids = [stage.submit("shout", text, delay=0.7) for text in HOSTILE]
-    for task_id in ids[:3]:
+    for task_id, seen in list(zip(ids, SEEN, strict=True))[:3]:
         page = watched.goto(f"task/{task_id}")
         expect_status(page, "completed")
         assert page.title().startswith("shout ")
+        for inside in ("#out", "#log"):
+            expect(page.locator(inside)).to_contain_text(seen)
         assert page.locator(":is(#out, #log) :is(script, img, form, hx-partial)").count() == 0
         watched.check()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.web.forms.controls import sent
+from tests.web.forms.controls import controls_of, html_of, sent
 
 from tasker.web.forms.exact import Number, exact
 from tasker.web.forms.fields import MAX_FILLED, Field, fill
@@ -159,3 +159,12 @@ def test_a_long_list_is_json_as_a_whole() -> None:
     field = fill(shape, {"p": exact(list(range(101)))}).fields[0]
     assert field.is_json
     assert not field.fields
+
+
+@pytest.mark.parametrize(("number", "is_list"), [(4, False), (5, True)])
+def test_many_choices_are_a_list_to_open(number: int, is_list: bool) -> None:
+    param = {"enum": list("abcde"[:number])}
+    shape = shape_of({"type": "object", "properties": {"p": param}, "required": ["p"]})
+    html = html_of(fill(shape, {"p": "b"}))
+    assert ("<select" in html, 'type="radio"' in html) == (is_list, not is_list)
+    assert read(shape, controls_of(html)) == {"p": "b"}

@@ -92,13 +92,13 @@ class TaskGroups:
 
     async def write_counts(self, tx: Transaction) -> None:
         """Write what the transaction has gathered, and tell everybody of the ends of groups."""
-        given = [(uuid4(), *key, *delta.values().values()) for key, delta in tx.groups.take()]
+        deltas = dict(tx.groups.take())
+        given = [(uuid4(), *key, *delta.values().values()) for key, delta in deltas.items()]
         rows = await tx.fetch(self._queries["add_to_groups"], *(list(column) for column in zip(*given, strict=True)))
-        ends = {GroupKey(owner, name): has_ends for _, owner, name, *_, has_ends in given}
         empty: list[UUID] = []
         for now, has_dependants, *columns in (row.values() for row in rows):
             group = self._texts.tables[GROUPS].value(columns)
-            if ends[GroupKey(group.owner, group.name)] and not group.open:
+            if deltas[GroupKey(group.owner, group.name)].has_ends and not group.open:
                 tx.changes.append(Change(group.group_id, Status.COMPLETED))
                 await tell_ended(PostgresRows(self._texts, tx.connection, tx), group, now)
             if has_dependants and not group.open:

@@ -178,7 +178,7 @@ class TiedTasks:
         await tx.execute(self._queries["wait_for"], seq)
 
     async def settle_dependants(self, tx: Transaction, ends: Sequence[End]) -> None:
-        """Count the ends of tasks in their groups. Queue the dependants of completed tasks; fail those of other tasks, and
+        """Count the ends of tasks in their groups. Queue dependants of completed tasks; fail those of other tasks, and
         in turn their dependants.
 
         One transaction settles SETTLED_AT_ONCE. Tasks whose dependants are left go to `tx.unsettled`.

@@ -19,4 +19,7 @@ class GroupStore(Protocol):
         """Return a group with its counts, oldest open task and first failures."""
 
     async def find_many(self, *, owner: str | None, limit: int, cursor: str | None = None) -> GroupPage:
-        """Return groups: those with open tasks first, then newest first. owner: None for all. Raises Invalid (cursor)."""
+        """Return groups: those with open tasks first, then newest first. owner: None for all.
+
+        Raises Invalid (the cursor).
+        """

@@ -50,8 +50,8 @@ class GroupCommit:
     rolled back, and each item is tried alone so that one cannot spoil the others. If the disk is at fault, every caller
     gets Unavailable instead, and nothing has changed.
 
-    begin: makes the value of each transaction. after_work: called after the work of each. before_work, before_commit: called in the transaction of a batch, before
-    and after its work.
+    begin: makes the value of each transaction. after_work: called after the work of each. before_work, before_commit:
+    called in the transaction of a batch, before and after that.
     A commit counts only if the files are still at their path: `presence` checks this before the commit, and again
     before any caller is answered. While files are lost, nothing is written.
 

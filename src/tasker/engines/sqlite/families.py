@@ -145,7 +145,7 @@ def _count(tx: Transaction, one: Ended, place: _Place) -> None:
     if row is None:  # its step was forgotten
         return
     is_awaited, have_ended, free = row
-    if free is not None and free > 0 and place.parent_status not in _UNSUCCESSFUL:
+    if free is not None and free > 0 and (place.is_detached or place.parent_status not in _UNSUCCESSFUL):
         _release_held(tx, place, free)
     if have_ended and place.is_parent_open:
         notice(tx, place.parent, place.parent_id, place.parent_status, is_awaited=bool(is_awaited))

@@ -8,8 +8,9 @@ import apsw
 
 from tasker.engines.shared.groups import Delta, GroupKey, is_empty
 from tasker.engines.shared.stores.groups import tell_ended
-from tasker.engines.sqlite import pending, ties
+from tasker.engines.sqlite import ties
 from tasker.engines.sqlite.groups import group_of
+from tasker.engines.sqlite.pending import release
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import at_once, rows_of
@@ -78,7 +79,7 @@ def _settle(tx: Transaction, group: StoredGroup) -> bool:
         if strict and group.unsuccessful:
             ties.fail_waiting(tx, seq, group_failed(group.name, group.failed, group.cancelled))
         else:
-            pending.release(tx, seq)
+            release(tx, seq)
     if rows and len(rows) <= left and is_empty(group):
         tx.execute(QUERIES["delete_group"], {"owner": group.owner, "name": group.name})
     return len(rows) <= left

@@ -1,4 +1,4 @@
-"""The members of groups: counted when they are stored, end, run again and are erased. group_ends.py writes the counts."""
+"""The members of groups: counted as they are stored, end, run again and are erased; group_ends.py writes the counts."""
 
 from __future__ import annotations
 

@@ -146,13 +146,15 @@ def _chosen(tasks: Sequence[tuple[int, bytes]]) -> dict[str, Any]:
 
 
 def _give_space_back(connection: apsw.Connection, limit: int, until: float) -> int:
-    """Cut at most `limit` free pages off the end of the file; return how many."""
+    """Cut at most `limit` free pages off the end of the file, some even if the step is over; return how many."""
     pages, free = connection.pragma("page_count"), connection.pragma("freelist_count")
     given, surplus = 0, min(limit, free - max(_SPARE_PAGES, pages // _SPARE_SHARE))
-    while given < surplus and perf_counter() < until:
+    while given < surplus:
         some = min(surplus - given, _PAGES_AT_ONCE)
         connection.execute(f"PRAGMA incremental_vacuum({some})").fetchall()
         given += some
+        if perf_counter() > until:
+            break
     return given
 
 

@@ -14,6 +14,7 @@ from tasker.builtin import builtin_registry
 from tasker.executor import frames
 from tasker.executor.call import Call, raised
 from tasker.executor.child.channel import Channel
+from tasker.executor.child.ports import BlockingPort, LoopedPort
 from tasker.executor.child.printed import Capture, OutputBudget
 from tasker.executor.child.state import ProcessState
 from tasker.executor.child.status import OwnStatus
@@ -21,8 +22,11 @@ from tasker.executor.reporter import ClosableReporter
 from tasker.model import Progress
 from tasker.rules.lifecycle import Failed, Outcome, Snoozed, problem
 from tasker.tasktypes.context import Context
+from tasker.tasktypes.durable_context import DurableContext
 from tasker.tasktypes.registry import Registry, TaskType, load, load_entry_points
+from tasker.tasktypes.reporting import Reporter
 from tasker.tasktypes.steps import StepEvent
+from tasker.tasktypes.sync_context import SyncContext
 
 LOAD_AGAIN = timedelta(seconds=30)
 """Delay before a task whose file a child could not load is tried again."""
@@ -67,6 +71,10 @@ class CancelCheck:
         self._run = run
         self.was_noticed = False
 
+    def read(self) -> None:
+        """Read what has come."""
+        self._channel.is_cancelled(self._run)
+
     def check(self) -> bool:
         self.was_noticed = self.was_noticed or self._channel.is_cancelled(self._run)
         return self.was_noticed
@@ -100,7 +108,11 @@ class Runner:
         self._budget.begin(run.max_output)
         cancel = CancelCheck(self._channel, run)
         try:
-            outcome = self._outcome(run, Context(run.task_id, run.attempt, reporter, cancel.check), cancel)
+            try:
+                outcome = self._outcome(run, reporter, cancel)
+            finally:
+                if run.stored is not None:
+                    self._channel.end_requests()  # threads that wait end with the attempt
             left, peak = self._state.begin_restore()
         except BaseException as error:  # raised by a signal handler that the function left behind, say
             left, peak = self._state.begin_restore()
@@ -119,14 +131,26 @@ class Runner:
     def _log(self, text: str, level: int = logging.INFO) -> None:
         self._channel.send(frames.Line(level, "tasker", text))
 
-    def _outcome(self, run: frames.Run, context: Context, cancel: CancelCheck) -> Outcome:
+    def _outcome(self, run: frames.Run, reporter: Reporter, cancel: CancelCheck) -> Outcome:
         task_type = self._find(run.type_name)
         if task_type is None:
             return self._without_type(run.type_name)
-        call = Call(task_type, run.params, context, self._max_result)
+        call = Call(task_type, run.params, self._context(task_type, run, reporter, cancel), self._max_result)
         if task_type.is_async:
             return _drive(call.run_async(), self._channel, cancel)
         return self._state.run(lambda: call.run(lambda coroutine: _drive(coroutine, self._channel, cancel)))
+
+    def _context(
+        self, task_type: TaskType, run: frames.Run, reporter: Reporter, cancel: CancelCheck
+    ) -> DurableContext | None:
+        """Return what the function gets as its context: one that it awaits, or one that blocks."""
+        if task_type.context_parameter is None:
+            return None
+        start = (run.task_id, run.attempt, reporter, cancel.check)
+        if run.stored is None:
+            return Context(*start) if task_type.is_awaited else SyncContext(*start)
+        way = (self._channel, run, run.stored, self._max_result)
+        return Context(*start, LoopedPort(*way)) if task_type.is_awaited else SyncContext(*start, BlockingPort(*way))
 
     def _without_type(self, name: str) -> Outcome:
         """Return the outcome for a type that this child does not have, though the service does."""
@@ -170,9 +194,10 @@ def _drive(coroutine: Coroutine[Any, Any, Outcome], channel: Channel, cancel: Ca
         task = loop.create_task(coroutine)
 
         def look() -> None:
-            if cancel.check():
-                loop.remove_reader(channel)
+            if not cancel.was_noticed and cancel.check():
                 task.cancel()
+            elif cancel.was_noticed:
+                cancel.read()  # answers to what its cleaning up asks for
 
         loop.add_reader(channel, look)
         look()  # the cancel may have come together with the order to run

@@ -7,12 +7,14 @@ a chart fits any width.
 from tasker.web.charts.bars import Bucket, bars
 from tasker.web.charts.day import Line, next_day
 from tasker.web.charts.histogram import histogram
-from tasker.web.charts.small import Tick, line, meter, slots, sparkline, tick_history
+from tasker.web.charts.small import Tick, line, meter, shares, slots, sparkline, tick_history
+from tasker.web.charts.spans import Span
 from tasker.web.charts.waterfall import Try, waterfall
 
 __all__ = [
     "Bucket",
     "Line",
+    "Span",
     "Tick",
     "Try",
     "bars",
@@ -20,6 +22,7 @@ __all__ = [
     "line",
     "meter",
     "next_day",
+    "shares",
     "slots",
     "sparkline",
     "tick_history",

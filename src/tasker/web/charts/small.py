@@ -73,6 +73,18 @@ def meter(part: float, whole: float, name: str = "running", *, wide: bool = Fals
     )
 
 
+def shares(parts: Sequence[tuple[str, int]], label: str) -> Markup:
+    """Return what parts a whole has, as a bar. parts: the class and the size of each."""
+    whole = sum(size for _, size in parts)
+    bars, x = [], 0.0
+    for name, size in parts:
+        width = 100 * size / whole if whole else 0.0
+        if width:
+            bars.append(element("rect", class_=name, height="100%", x=percent(x), width=percent(width)))
+        x += width
+    return element("svg", joined(bars), class_="meter wide", role="img", aria_label=label)
+
+
 def slots(running: int, count: int) -> Markup:
     """Return a square for each slot of a worker, those in use filled."""
     if count > MOST_SLOTS:

@@ -1,6 +1,7 @@
-"""The attempts of a task as a waterfall: how long each waited, ran, and backed off before the next.
+"""The attempts of a task as a waterfall: how long each waited, ran, and backed off or was parked before the next.
 
-A phase too short to be seen is drawn 3 pixels wide. A back-off that is far longer than all the rest is cut.
+Below them are the task's steps. A phase too short to be seen is drawn 3 pixels wide. A back-off that is far longer than
+all the rest is cut, and so is each wait of a parked task that is far longer than all that ran.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from tasker.web.charts import spans
 from tasker.web.charts.scales import multiples, show_offset, step_for
+from tasker.web.charts.spans import Span
 from tasker.web.charts.svg import element, joined, percent
 from tasker.web.times import duration
 
@@ -27,6 +30,8 @@ _CUT_TO = 0.25
 _CLOSEST = 9.0
 """Least distance in percent of two times on the axis."""
 _ROW = 30
+_APART = 4
+"""Pixels between attempts and steps."""
 _NOTHING = timedelta(0)
 
 
@@ -34,6 +39,7 @@ class Try(NamedTuple):
     """An attempt. due_at: since when it could begin. retry_at: until when it backs off; both are None if unknown.
 
     started_at: None for an attempt that still waits. ended_at: None while it runs. colour: the class of its ending.
+    parked: what the task did after it in place of a back-off, like "slept"; "" if it was not parked.
     """
 
     number: int
@@ -42,6 +48,7 @@ class Try(NamedTuple):
     ended_at: datetime | None
     retry_at: datetime | None
     colour: str
+    parked: str = ""
 
     def waited(self, now: datetime) -> timedelta:
         """Return how long it waited since it was due."""
@@ -55,7 +62,7 @@ class Try(NamedTuple):
 
     @property
     def backed_off(self) -> timedelta:
-        """How long it backed off."""
+        """How long it backed off, or was parked."""
         if self.ended_at is None or self.retry_at is None:
             return _NOTHING
         return max(self.retry_at - self.ended_at, _NOTHING)
@@ -104,7 +111,7 @@ class Bar(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is drawn for an attempt. off: from where to where it backed off; is_cut: by less than in truth."""
+    """What is drawn for an attempt. off: from where to where it backed off or was parked; is_cut: by less than that."""
 
     number: int
     colour: str
@@ -138,8 +145,9 @@ def make_scale(tries: Sequence[Try], now: datetime) -> Scale:
     start, end = min(known + open_end), max(known + open_end)
     drawn = max(end - start, timedelta(milliseconds=1))
     cuts = []
+    ran = drawn - sum((one.backed_off for one in tries if one.parked), _NOTHING)
     for one in sorted(tries, key=lambda one: one.backed_off, reverse=True):
-        rest = drawn - one.backed_off
+        rest = ran if one.parked else drawn - one.backed_off
         if one.backed_off > _FAR_LONGER * rest and one.ended_at is not None and one.retry_at is not None:
             cut = Cut(one.ended_at, one.retry_at, max(rest, timedelta(milliseconds=1)) * _CUT_TO)
             cuts.append(cut)
@@ -189,24 +197,36 @@ def _say_short(one: Try, now: datetime) -> str:
     return f"{'runs for' if one.ended_at is None else 'ran'} {duration(one.ran(now))}"
 
 
-def say(tries: Sequence[Try], now: datetime) -> str:
+def say(tries: Sequence[Try], now: datetime, lanes: Sequence[spans.Lane] = ()) -> str:
     """Return what the chart shows, in words."""
-    return "; ".join(f"attempt {one.number} {_say_long(one, now)}" for one in tries).capitalize()
+    told = "; ".join(f"attempt {one.number} {_say_long(one, now)}" for one in tries).capitalize()
+    return f"{told}. Steps: {'; '.join(spans.say_lane(one, now) for one in lanes)}" if lanes else told
 
 
 def _say_long(one: Try, now: datetime) -> str:
     waited = one.waited(now)
     parts = [] if not waited or one.started_at is None else [f"waited {duration(waited)}"]
     told = " and ".join([*parts, _say_short(one, now)])
-    return f"{told}, {duration(one.backed_off)} of back-off" if one.backed_off else told
+    if not one.backed_off:
+        return told
+    return f"{told}, then {_say_off(one)}" if one.parked else f"{told}, {duration(one.backed_off)} of back-off"
 
 
-def waterfall(tries: Sequence[Try], now: datetime) -> Markup:
-    """Return the chart, or nothing without an attempt. Times on its axis are those of the moments' zone."""
+def _say_off(one: Try) -> str:
+    return f"{one.parked or 'backed off'} {'for ' if one.parked else ''}{duration(one.backed_off)}"
+
+
+def waterfall(tries: Sequence[Try], now: datetime, steps: Sequence[Span] = ()) -> Markup:
+    """Return the chart, or nothing without an attempt. Times on its axis are those of the moments' zone.
+
+    steps: in order; those that ended before the first attempt shown are left out.
+    """
     if not tries:
         return Markup("")
-    layout = lay_out(tries, now)
-    bottom = len(layout.rows) * _ROW
+    layout, scale = lay_out(tries, now), make_scale(tries, now)
+    lanes = spans.lanes_of([one for one in steps if one.ended_at is None or one.ended_at >= scale.start], now)
+    top = len(layout.rows) * _ROW
+    bottom = top + len(lanes) * spans.ROW + (_APART if lanes else 0)
     grid = [
         element("line", x1=percent(x), x2=percent(x), y1=0, y2=bottom + 4)
         + element("text", label, x=percent(x), y=bottom + 18, text_anchor="middle" if x else "start")
@@ -216,14 +236,15 @@ def waterfall(tries: Sequence[Try], now: datetime) -> Markup:
         _draw(row, one, now, place * _ROW + 6) for place, (row, one) in enumerate(zip(layout.rows, tries, strict=True))
     ]
     numbers = [element("text", str(row.number), x=0, y=place * _ROW + 19) for place, row in enumerate(layout.rows)]
-    inner = element("svg", joined(grid + rows), x="1.5rem", width="100%", overflow="visible")
+    below = spans.draw(spans.lay_out(lanes, scale.place, now), top + _APART)
+    inner = element("svg", joined([*grid, *rows, below]), x="1.5rem", width="100%", overflow="visible")
     return element(
         "svg",
         joined([_HATCH, inner, *numbers]),
         class_="wf",
         height=bottom + 22,
         role="img",
-        aria_label=say(tries, now),
+        aria_label=say(tries, now, lanes),
     )
 
 
@@ -248,7 +269,7 @@ def _draw(row: Row, one: Try, now: datetime, y: int) -> Markup:
     if row.run is not None:
         parts += _run(row.run, row.colour, _say_short(one, now), y)
     if row.off is not None:
-        parts += _off(row, f"backed off {duration(one.backed_off)}", y)
+        parts += _off(row, _say_off(one), y, is_parked=bool(one.parked))
     text = element("text", row.text, class_="t", x=percent(row.text_at), y=y + 13, dx=row.shift, text_anchor=row.anchor)
     return joined([*parts, text])
 
@@ -280,13 +301,17 @@ def _run(bar: Bar, colour: str, title: str, y: int) -> list[Markup]:
     return [soft, element("svg", cap, x=percent(bar.x + bar.width), overflow="visible")]
 
 
-def _off(row: Row, title: str, y: int) -> list[Markup]:
+def _off(row: Row, title: str, y: int, *, is_parked: bool) -> list[Markup]:
+    """Return the dots of a back-off, or the hatched bar of a wait without a slot."""
     if row.off is None:
         return []
     start, end = row.off
-    dots = element(
-        "line", element("title", title), class_="off", x1=percent(start), x2=percent(end), y1=y + 9, y2=y + 9
-    )
+    if is_parked:
+        told = _wait(Bar(start, end - start), title, y)
+    else:
+        told = element(
+            "line", element("title", title), class_="off", x1=percent(start), x2=percent(end), y1=y + 9, y2=y + 9
+        )
     if not row.is_cut:
-        return [dots]
-    return [dots, element("text", "//", x=percent((start + end) / 2), y=y + 13, text_anchor="middle")]
+        return [told]
+    return [told, element("text", "//", class_="t", x=percent((start + end) / 2), y=y + 13, text_anchor="middle")]

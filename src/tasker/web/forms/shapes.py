@@ -121,6 +121,11 @@ def shape_of(schema: object) -> Shape:
     return replace(made, is_nullable=False, default=ABSENT, is_secret=False)
 
 
+def shape_of_value(schema: object, name: str = "") -> Shape:
+    """Return the shape of the schema of any value. name: of the value."""
+    return _Builder(schema).shape(schema, name, 0)
+
+
 class _Builder:
     def __init__(self, root: object) -> None:
         self._root = root
