@@ -238,6 +238,7 @@ async def test_the_last_end_wakes_the_parent(
     assert (again.task_id, again.attempt, again.tries) == (claim.task_id, 2, 0)
     step = await one_step(engine, claim.task_id, "map")
     assert step.completed + step.failed + step.cancelled == 2
+    assert step.finished_at == driver.clock.now()
     assert not step.is_open
 
 
@@ -567,8 +568,10 @@ async def test_a_child_that_is_retried_by_hand_counts_again(driver: Driver, engi
     [child] = await start(driver, claim, 1)
     await end_children(driver, BROKEN)
     await engine.retry(child)
-    assert (await one_step(engine, claim.task_id, "map")).open_children == 1
+    step = await one_step(engine, claim.task_id, "map")
+    assert (step.open_children, step.finished_at) == (1, None)
     await park(driver, claim, children=("map",))
+    assert (await driver.get(claim.task_id)).next_attempt_at is None
     assert await driver.claim() == []
     await end_children(driver)
     await driver.claim_one()

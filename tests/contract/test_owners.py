@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 import pytest
 from msgspec import structs
 from tests.contract.bulk import make_bulk
+from tests.contract.steps import new_question, put
 from tests.contract.test_schedules import make_firing, make_schedule
 from tests.contract.test_usage import EVER
 from tests.contract.test_workers import info
@@ -88,8 +89,10 @@ BLIND = {
                      "engine.delete", "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft",
                      "bulk.create", "bulk.find", "bulk.find_tasks", "bulk.step", "bulk.hold", "bulk.stop",
                      "schedules.delete", "webhooks.change", "webhooks.delete",
+                     "steps.find", "steps.find_some", "steps.find_children", "steps.answer",
                      "webhooks.find_deliveries", "webhooks.redeliver", "queues.find_run_time"), BY_ID),
-    **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete"), LEASE),
+    **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete", "steps.start_children",
+                     "steps.run_children_again", "steps.close_question"), LEASE),
     **dict.fromkeys(("engine.find_expired", "engine.fail_overdue", "engine.prune", "engine.sweep", "secrets.find_ended",
                      "stats.fold", "stats.prune",
                      "audit.begin", "audit.end", "audit.find_many", "audit.prune", "archive.read", "archive.put",
@@ -342,6 +345,27 @@ async def _(walls: Walls) -> None:
     await walls.engine.schedules.create(schedule)
     draft = walls.draft("ada", unique_key="u", on_conflict="reject")
     assert (await walls.engine.schedules.trigger(schedule.schedule_id, draft)).outcome == "stored"
+
+
+@case("steps.find_family")
+async def _(walls: Walls) -> None:
+    """The engine returns the owner, whom children get from their parent."""
+    theirs = await walls.submit("eve")
+    family = await walls.engine.steps.find_family(theirs.task_id)
+    assert family is not None
+    assert family.owner == "eve"
+
+
+@case("steps.find_questions")
+async def _(walls: Walls) -> None:
+    mine = await walls.submit("ada", priority=9)
+    await walls.submit("eve", priority=9)
+    for claim in await walls.claim(2):
+        await put(walls.engine, claim, new_question(walls.clock.now()))
+    own = await walls.engine.steps.find_questions(owner="ada", limit=9)
+    assert [question.task_id for question in own] == [mine.task_id]
+    everybodys = await walls.engine.steps.find_questions(limit=9)
+    assert [question.owner for question in everybodys] == ["ada", "eve"]
 
 
 @case("usage.find_many")

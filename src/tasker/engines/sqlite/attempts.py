@@ -172,8 +172,11 @@ def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
 
 
 def _ran(change: Transition) -> int | None:
-    """Return how long an attempt ran, in microseconds; None for an interrupted one: nobody knows when it ended."""
-    return None if change.ending == "interrupted" else (change.at - change.started_at) // MICROSECOND
+    """Return how long an attempt ran, in microseconds.
+
+    None for an interrupted one, as nobody knows when it ended, and for a parked one, which is a part of a run.
+    """
+    return None if change.ending in ("interrupted", "parked") else (change.at - change.started_at) // MICROSECOND
 
 
 def _end_lone(tx: Transaction, values: Row) -> bool:

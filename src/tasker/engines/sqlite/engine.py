@@ -376,7 +376,7 @@ class SqliteEngine:
         try:
             while self._partitions.unsettled and self._opened:
                 for other in await self._commits.run(settle_rest):
-                    self._partitions.unsettled.pop(other, None)
+                    self._partitions.settled(other)
         except Unavailable as error:  # the next commit tries again
             _log.warning("store.dependants_not_settled", reason=error.detail)
         finally:

@@ -60,7 +60,7 @@ def settle_children(tx: Transaction, parent: Ended) -> list[Ended]:
     left = tx.partitions.left_to_settle
     rows: list[Row] = tx.execute(QUERIES["unsettled_children"], (parent.seq, left + 1)).fetchall()
     if len(rows) > left:
-        tx.partitions.unsettled[parent.task_id] = None
+        tx.partitions.settle_later(parent.task_id)
     cancelled: list[Ended] = []
     for seq, is_detached, column, status in rows[:left]:
         tx.partitions.left_to_settle -= 1
@@ -82,7 +82,7 @@ def _follow(tx: Transaction, seq: int, task_id: UUID) -> None:
         _keep_as_long(tx, seq, place)
     tx.execute(QUERIES["children_unsettled"], (seq,))
     if tx.connection.changes():
-        tx.partitions.unsettled[task_id] = None
+        tx.partitions.settle_later(task_id)
 
 
 def _cancel(tx: Transaction, seq: int, task_id: UUID, status: str) -> list[Ended]:
@@ -97,7 +97,7 @@ def reopen(tx: Transaction, seq: int, status: str) -> None:
     groups.moved(tx, seq, Status.PENDING)
     place = _find_place(tx, seq)
     if place is not None:
-        tx.execute(QUERIES["child_runs_again"], {"status": status, "in_flight": 1, "id": place.step})
+        tx.execute(QUERIES["child_runs_again"], {"status": status, "id": place.step})
     tx.execute(QUERIES["parent_goes_on"], (seq,))
     tx.execute(QUERIES["children_unsettled"], (seq,))
     tx.execute(QUERIES["children_may_run_again"], (seq,))
@@ -138,7 +138,8 @@ def _keep_as_long(tx: Transaction, seq: int, place: _Place) -> None:
 
 
 def _count(tx: Transaction, one: Ended, place: _Place) -> None:
-    values = {"status": one.status.value, "was_in_flight": int(not place.is_held), "id": place.step}
+    was_in_flight = int(not place.is_held)
+    values = {"status": one.status.value, "was_in_flight": was_in_flight, "now": tx.now, "id": place.step}
     row: Row | None = tx.execute(QUERIES["count_child"], values).fetchone()
     if place.is_held:
         tx.execute(QUERIES["not_held"], (one.seq,))

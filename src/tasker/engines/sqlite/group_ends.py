@@ -46,7 +46,7 @@ def _ended(tx: Transaction, group: StoredGroup) -> None:
     tx.changes.append(Change(group.group_id, Status.COMPLETED))
     at_once(tell_ended(rows_of(tx), group, tx.moment))
     if not _settle(tx, group):
-        tx.partitions.unsettled[group.group_id] = None
+        tx.partitions.settle_later(group.group_id)
 
 
 def settle_rest(tx: Transaction) -> list[UUID]:

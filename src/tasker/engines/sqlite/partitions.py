@@ -43,6 +43,7 @@ class Partitions:
         self._clock = clock
         self.limits = Limits()
         self.unsettled: dict[UUID, None] = {}
+        self._noted_since: set[UUID] = set()
         self.left_to_settle = SETTLED_AT_ONCE
         self.bounds = Bounds()
         self.has_suspects = True
@@ -55,6 +56,20 @@ class Partitions:
         self._is_loaded = False
         self._is_moving = False
         self._staying: Iterator[bool] | None = None
+
+    def settle_later(self, ended: UUID) -> None:
+        """Note that the end of a task is not settled for all others."""
+        self.unsettled[ended] = None
+        self._noted_since.add(ended)
+
+    def begin_to_settle(self, ended: UUID) -> None:
+        """Note that a transaction settles an end from here on."""
+        self._noted_since.discard(ended)
+
+    def settled(self, ended: UUID) -> None:
+        """Note that an end is settled, durably, unless it was noted again since that began."""
+        if ended not in self._noted_since:
+            self.unsettled.pop(ended, None)
 
     def joined(
         self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False, priority: int | None = None

@@ -73,6 +73,7 @@ def mark_deleted(tx: Transaction, seq: int, task_id: UUID) -> None:
     tx.execute(QUERIES["bury_deleted"], values)
     tx.execute(QUERIES["delete_keys"], (task_id.bytes,))
     tx.execute(QUERIES["expire_deleted"], (seq,))
+    tx.execute(QUERIES["children_unsettled"], (seq,))
 
 
 def prune(tx: Transaction, now: int, limit: int) -> tuple[int, References]:

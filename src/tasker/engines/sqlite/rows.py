@@ -15,6 +15,7 @@ from tasker.clock import MICROSECOND, from_micros, to_micros
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.values import (
     CLAIM_FIELDS,
+    NEVER,
     NULL,
     decode_policy,
     decode_problem,
@@ -29,6 +30,7 @@ Row = tuple[Any, ...]
 PARKED = 1 << 60
 """The bit of `due_at` that marks a parked task, which waits for a free slot of its concurrency key."""
 
+_NEVER = to_micros(NEVER)
 _tags = msgspec.json.Decoder(list[str])
 _NO_EXTRA: dict[str, Any] = {}
 _POLICY = CLAIM_FIELDS.index("policy")
@@ -52,6 +54,11 @@ def is_over(expires_at: int | None, now: int) -> bool:
 
 def _moment(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
+
+
+def _next_attempt(due_at: int) -> datetime | None:
+    """Return when an attempt may start; None if that depends on others alone."""
+    return None if due_at >= _NEVER else from_micros(due_at)
 
 
 def tags_of(text: str) -> tuple[str, ...]:
@@ -83,7 +90,7 @@ def task_of(row: Row, now: int) -> Task:
         run_at=_moment(run_at),
         started_at=_moment(started_at),
         finished_at=_moment(finished_at),
-        next_attempt_at=from_micros(due_at & ~PARKED) if pending and attempt else None,
+        next_attempt_at=_next_attempt(due_at & ~PARKED) if pending and attempt else None,
         cancel_requested_at=_moment(cancel_requested_at),
         usage=Raw(usage),
         tags=_tags.decode(tags),

@@ -146,7 +146,7 @@ def _settle_dependants(tx: Transaction, one: Ended) -> list[Ended]:
     left = tx.partitions.left_to_settle
     rows: list[Row] = tx.execute(QUERIES["dependants"], (one.task_id.bytes, left + 1)).fetchall()
     if len(rows) > left:
-        tx.partitions.unsettled[one.task_id] = None
+        tx.partitions.settle_later(one.task_id)
     failed: list[Ended] = []
     for (seq,) in rows[:left]:
         tx.partitions.left_to_settle -= 1
@@ -169,6 +169,7 @@ def settle_rest(tx: Transaction) -> list[UUID]:
     for other in tuple(tx.partitions.unsettled):
         if tx.partitions.left_to_settle < 1:
             break
+        tx.partitions.begin_to_settle(other)
         row: Any = tx.execute(QUERIES["ending_of"], (other.bytes,)).fetchone()
         if row is not None:  # otherwise it runs again, and its dependants wait for it
             error = None if row[2] is None else decode_problem(row[2])

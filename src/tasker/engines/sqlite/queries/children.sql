@@ -17,13 +17,14 @@ FROM child JOIN task ON task.seq = child.parent WHERE child.seq = ?;
 
 -- name: count_child
 UPDATE step SET completed = completed + (:status = 'completed'), failed = failed + (:status = 'failed'),
-    cancelled = cancelled + (:status = 'cancelled'), in_flight = in_flight - :was_in_flight
+    cancelled = cancelled + (:status = 'cancelled'), in_flight = in_flight - :was_in_flight,
+    finished_at = CASE WHEN completed + failed + cancelled + 1 >= total THEN :now END
 WHERE id = :id
 RETURNING is_awaited, completed + failed + cancelled >= total, max_in_flight - in_flight;
 
 -- name: child_runs_again
 UPDATE step SET failed = failed - (:status = 'failed'), cancelled = cancelled - (:status = 'cancelled'),
-    in_flight = in_flight + :in_flight
+    in_flight = in_flight + 1, finished_at = NULL
 WHERE id = :id;
 
 -- name: next_held
