@@ -34,7 +34,7 @@ SELECT task.seq, dependency.depends_on FROM {schema}.dependency JOIN {schema}.ta
 WHERE dependency.depends_on = ANY($1::uuid[]) ORDER BY task.seq LIMIT $2 FOR NO KEY UPDATE OF task;
 
 -- name: lock_ended
-SELECT task_id, status, error FROM {schema}.task
+SELECT seq, task_id, status, error FROM {schema}.task
 WHERE task_id = ANY($1::uuid[]) AND status NOT IN ('pending', 'running') ORDER BY seq FOR NO KEY UPDATE;
 
 -- name: unsettled
@@ -63,11 +63,11 @@ WHERE task.seq = given.seq AND status = 'pending' AND reason = 'dependencies'
 RETURNING task.task_id;
 
 -- name: fail_pending
-UPDATE {schema}.task SET status = 'failed', reason = NULL, finished_at = now(), expires_at = now() + retention,
+UPDATE {schema}.task SET status = 'failed', reason = NULL, finished_at = now(), expires_at = {expires},
     error = ended.error, lined = false
 FROM unnest($1::bigint[], $2::bytea[]) AS ended (seq, error)
 WHERE task.seq = ended.seq AND task.status = 'pending'
-RETURNING task.task_id, task.owner, task.type, task.has_dependants, ended.error, {head};
+RETURNING task.seq, task.task_id, task.owner, task.type, task.has_dependants, ended.error, {head};
 
 -- name: overdue
 SELECT seq, deadline, error, queue, owner, concurrency_key FROM {schema}.task
