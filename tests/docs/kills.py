@@ -46,7 +46,7 @@ class _Ledger(dict):
 
 LEDGER = _Ledger()
 '''
-_ROWS = '''
+_ROWS = """
 _rows = ROWS
 
 
@@ -57,14 +57,14 @@ class _Rows(list):
 
 
 ROWS = _Rows(_rows)
-'''
-_UNDO = '''
+"""
+_UNDO = """
 _undo = undo
 
 
 def undo(booking):
     _note(f"cancelled {booking}")
     return _undo(booking)
-'''
+"""
 OTHER_SIDE = {"order.py": _COMMON + _PROVIDER, "nightly.py": _COMMON + _ROWS, "saga.py": _COMMON + _UNDO}
 """By example, the code that comes after its own."""
