@@ -31,6 +31,7 @@ COMMANDS: dict[str, list[str]] = {
     "run": ["reverse", "ü"],
     "ls": ["--json", "--tag", "ü"],
     "get": ["{task}"],
+    "input": ["{task}", "--json"],
     "usage": ["--json"],
     "queue ls": ["--json"],
     "queue pause": ["--help"],

@@ -89,6 +89,14 @@ def unspent(claim: Claim) -> Claim:
     return structs.replace(claim, usage=b"{}")
 
 
-LETTERS = {"created": "c", "started": "s", "retrying": "r", "completed": "e", "failed": "e", "cancelled": "e"}
+LETTERS = {
+    "created": "c",
+    "started": "s",
+    "retrying": "r",
+    "parked": "r",
+    "completed": "e",
+    "failed": "e",
+    "cancelled": "e",
+}
 LOG = re.compile("c(s?er|sr)*(s|s?e)?")
 """The form of a task's log: earlier attempts, ends before a retry, and the present state."""

@@ -102,10 +102,10 @@ class Home:
         assert reply.status_code == 200, reply.text
 
     def until(self, task_id: str, is_so: Callable[[dict[str, Any]], Any], limit: float = LIMIT) -> dict[str, Any]:
-        """Ask until `is_so`; a time limit tells what it was instead."""
+        """Ask until `is_so`; a time limit, or the task's end, tells what it was instead."""
         end = monotonic() + limit
         while not is_so(task := self.get(task_id)):
-            assert monotonic() < end, f"the task never came so far: {task}"
+            assert monotonic() < end and task["status"] not in ENDED, f"the task never came so far: {task}"
             sleep(0.03)
         return task
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from tasker.errors import InputTimeout, ResultError
 from tasker.model.steps import Question, Step, Wait
