@@ -186,6 +186,16 @@ def test_a_saga_undoes_in_reverse_order(reader: Reader, dies: bool) -> None:
     assert undos == ["cancelled car in Atlantis"] * (1 + dies) + ["cancelled flight to Atlantis"]
 
 
+def test_the_first_task_goes_on_after_a_kill(tmp_path: Path, unused_tcp_port: int) -> None:
+    [commands] = re.findall(r"```bash\n(tasker serve first.py.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "first.py").write_text(modules()["first.py"])
+    port = str(unused_tcp_port)
+    patient = commands.replace(" &\n", " >>log 2>&1 &\nuntil tasker healthcheck; do kill -0 $!; done\n")
+    env = {"TASKER_PORT": port, "TASKER_URL": f"http://127.0.0.1:{port}"}
+    printed = _type(f"trap 'kill $!' EXIT\n{patient}", tmp_path, **env)
+    assert printed.splitlines()[-1] == "receipt of shoes: 4200 cents"
+
+
 def test_the_first_steps_and_both_ways_to_answer(reader: Reader) -> None:
     [curl] = re.findall(r"^curl .*?input.*?\n(?:  .*\n)*", PAGE, re.MULTILINE)
     [command] = re.findall(r"`(tasker input .*?)`", PAGE)
@@ -195,7 +205,12 @@ def test_the_first_steps_and_both_ways_to_answer(reader: Reader) -> None:
         for task_id, answer in zip(asking, (curl, command), strict=True):
             asks = home.until(task_id, lambda task: task.get("input"))
             assert asks["input"]["message"].startswith("Ship ")
-            _type(answer.replace("http://localhost:5000", server.url), TASK_ID=task_id, TASKER_URL=server.url)
+            _type(
+                answer.replace("http://localhost:5000", server.url),
+                reader.folder,
+                TASK_ID=task_id,
+                TASKER_URL=server.url,
+            )
         assert [home.end(task_id)["result"] for task_id in asking] == ["shipped, says Ada"] * 2
         same, other = ({"name": "approve", "value": {"approved": True, "by": who}} for who in ("Ada", "Bob"))
         codes = [home.post(f"/task/{asking[0]}/input", body).status_code for body in (same, other)]
@@ -204,13 +219,14 @@ def test_the_first_steps_and_both_ways_to_answer(reader: Reader) -> None:
     assert done["result"] == "receipt of shoes: 4200 cents"
 
 
-def _type(command: str, **env: str) -> None:
-    """Type a command of the page into a shell."""
+def _type(command: str, folder: Path, **env: str) -> str:
+    """Type a command of the page into a shell; return what it prints."""
     bin_ = Path(sys.executable).parent
     environment = clean_environment(**env)
     environment["PATH"] = f"{bin_}:{environment['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", command.replace("curl ", "curl -sS --fail-with-body ")],
-        env=environment, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
