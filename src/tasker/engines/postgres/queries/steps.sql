@@ -2,12 +2,14 @@
 -- The tasks' rows are locked. A step that is stored already stays as it is.
 INSERT INTO {schema}.step (task_seq, number, key, name, kind, attempt, started_at, finished_at, until, asks, question,
                            value, secret_value)
-SELECT task_seq, place + coalesce((SELECT max(number) FROM {schema}.step WHERE step.task_seq = given.task_seq), 0), key, name,
-       kind, attempt, started_at, finished_at, until, asks, question, value, secret_value
+SELECT task_seq, row_number() OVER (PARTITION BY task_seq ORDER BY place)
+           + coalesce((SELECT max(number) FROM {schema}.step WHERE step.task_seq = given.task_seq), 0), key, name, kind,
+       attempt, started_at, finished_at, until, asks, question, value, secret_value
 FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::int[], $7::timestamptz[], $8::timestamptz[],
             $9::timestamptz[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[])
     AS given (task_seq, place, key, name, kind, attempt, started_at, finished_at, until, asks, question, value,
               secret_value)
+WHERE NOT EXISTS (SELECT FROM {schema}.step WHERE step.task_seq = given.task_seq AND step.key = given.key)
 ON CONFLICT (task_seq, key) DO NOTHING;
 
 -- name: end_sleeps
@@ -42,7 +44,7 @@ UPDATE {schema}.step SET asks = NULL WHERE task_seq = ANY($1::bigint[]) AND asks
 
 -- name: ask_again
 UPDATE {schema}.step SET asks = task.owner FROM {schema}.task
-WHERE step.task_seq = $1 AND kind = 'input' AND step.finished_at IS NULL AND task.seq = step.task_seq;
+WHERE step.task_seq = ANY($1::bigint[]) AND kind = 'input' AND step.finished_at IS NULL AND task.seq = step.task_seq;
 
 -- name: copy_steps
 -- A step whose secret value is erased is not copied: it runs again.
