@@ -7,6 +7,7 @@ it was: nothing is missing, and nothing comes twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -14,8 +15,10 @@ from hashlib import blake2b
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from tasker.model import Event, LogLevel
+from tasker.errors import Conflict
+from tasker.model import Event, LogLevel, Task
 from tasker.model.keys import Caller
+from tasker.model.steps import Step
 from tasker.service import Service
 from tasker.web.asks import Sent
 from tasker.web.children import find_first
@@ -75,9 +78,18 @@ async def find_sources(service: Service, caller: Caller, task_id: UUID, reader: 
     """Return what the page of a task is made of. Raises NotFound."""
     attempts = await service.tasks.attempts(caller, task_id)
     task = await service.waiting.explain(caller, await service.tasks.get(caller, task_id))
-    steps = await service.steps.find(caller, task_id) if attempts else []
+    steps = await _find_steps(service, caller, task) if attempts else []
     children = await find_first(service, caller, task)
     return Sources(task, attempts, reader.ends, steps, reader.running, children)
+
+
+async def _find_steps(service: Service, caller: Caller, task: Task) -> list[Step]:
+    """Return the last steps of a task, and the question that it asks though it has done many since."""
+    steps = await service.steps.find(caller, task.task_id)
+    if task.input is not None and not any(step.kind == "input" and step.finished_at is None for step in steps):
+        with contextlib.suppress(Conflict):  # it was answered meanwhile
+            steps.insert(0, await service.steps.question(caller, task.task_id))
+    return steps
 
 
 async def load(

@@ -24,8 +24,6 @@ from tasker.web.step_view import MOST_STEPS, Running, names_of, parked_words, sp
 from tasker.web.step_view import Row as StepRow
 from tasker.web.step_view import rows_of as steps_of
 
-_MOST_DRAWN = 1000
-"""Latest steps that the chart shows."""
 _RETRYABLE = frozenset({Status.FAILED, Status.CANCELLED})
 _ICONS: Mapping[str, tuple[str, str]] = {
     "retrying": ("retry", "retrying"),
@@ -101,7 +99,7 @@ class TaskView(NamedTuple):
     metadata: str
     spans: list[Span]
     steps: list[StepRow]
-    steps_left_out: int
+    has_more_steps: bool
     step_names: list[str]
     asks: list[Ask]
     may_answer: bool
@@ -165,9 +163,9 @@ def view_of(caller: Caller, loaded: Sources, now: datetime) -> TaskView:
         usage=_usage(task),
         tags=task.tags,
         metadata=texts.json_line(task.metadata, 2000),
-        spans=spans_of(task, loaded.steps[-_MOST_DRAWN:], running, now),
+        spans=spans_of(task, loaded.steps, running, now),
         steps=steps_of(task, latest_steps, running, now),
-        steps_left_out=len(loaded.steps) - len(latest_steps),
+        has_more_steps=len(loaded.steps) > len(latest_steps),
         step_names=names_of(loaded.steps),
         asks=asks_of(loaded.steps, now, loaded.sent) if is_asking else [],
         may_answer=caller.may("control"),
