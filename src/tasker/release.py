@@ -9,7 +9,9 @@ from importlib.metadata import version as distribution_version
 
 LIMITS = 1
 """The level of workers that obey the settings of queues: pause, limits, rate."""
-LEVEL = LIMITS
+STEPS = 2
+"""The level of workers that know steps and children: they go on where a task was, and count the ends of children."""
+LEVEL = STEPS
 """The level of the workers of this build; they support all lower levels too.
 
 A task that an older worker would run wrongly waits in a queue partition with a level in its name, and workers take only

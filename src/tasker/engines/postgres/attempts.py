@@ -16,6 +16,7 @@ from tasker.engines.postgres.failures import Failure, note_failures
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.rows import head_of
+from tasker.engines.postgres.stored_steps import Reported, StoredSteps
 from tasker.engines.postgres.ties import End, TiedTasks
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.protocol import Heartbeat
@@ -23,10 +24,13 @@ from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Entry, Head, followed, numbered
 from tasker.engines.shared.usage import Tally
 from tasker.engines.shared.values import encode, encode_problem
-from tasker.model import Change, Lease, Report, Status, Transition
+from tasker.model import Change, Lease, Reason, Report, Status, Transition
 
 OwnerTally: TypeAlias = Tally[tuple[str, str]]
 """Usage by owner and type; the day is the database's."""
+_TRIED = ("failed", "timed_out")
+"""Endings after which the next attempt is a new try: children that failed may run again."""
+_NO_TIME = timedelta(0)
 _PGQUEUER_STATUS = {Status.COMPLETED: "successful", Status.FAILED: "exception"}
 
 
@@ -68,17 +72,21 @@ class _Held(NamedTuple):
     usage: bytes
     awaited: bool
     waiter: str | None
+    has_dependants: bool
     head: Head
 
 
 class Attempts:
     """The writes of attempts, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], jobs: Jobs, parking: Parking, ties: TiedTasks) -> None:
+    def __init__(
+        self, queries: dict[str, str], jobs: Jobs, parking: Parking, ties: TiedTasks, steps: StoredSteps
+    ) -> None:
         self._queries = queries
         self._jobs = jobs
         self._parking = parking
         self._ties = ties
+        self._steps = steps
 
     async def write(self, tx: Transaction, items: Sequence[Update | Beat]) -> list[bool | Heartbeat]:
         """Store updates and extend leases; return a reply to each item, in order."""
@@ -147,6 +155,7 @@ class Attempts:
                 usage=row["usage"],
                 awaited=row["awaited"],
                 waiter=row["waiter"],
+                has_dependants=row["has_dependants"],
                 head=head_of(row),
             )
             for row in rows
@@ -157,6 +166,14 @@ class Attempts:
     ) -> None:
         """Store reports; `held` then has the new ends of the logs, `tally` the usage."""
         entries, states = [], []
+        await self._steps.put(
+            tx,
+            [
+                Reported(held[update.lease].seq, update.lease.attempt, held[update.lease].owner, update.report.steps)
+                for update in updates
+                if update.report is not None and update.report.steps
+            ],
+        )
         for update in updates:
             report = update.report
             if report is None or (tx.is_retry and await self._was_reported(tx, report, update.lease, held)):
@@ -197,7 +214,8 @@ class Attempts:
         for update in updates:
             change, row = update.change, held[update.lease]
             assert change is not None
-            error, delay = encode_problem(change.error), (change.run_at or change.at) - change.at
+            error = encode_problem(change.error)
+            reason, delay = _next(change)
             log = followed(row.head, change, change.at)
             tally.end((row.owner, row.type), change)
             entries += [(row.seq, entry) for entry in log]
@@ -206,8 +224,14 @@ class Attempts:
             tx.changes.append(Change(update.lease.task_id, Status.PENDING))
             ends.append((row.seq, change.ending, error, change.peak_memory))
             counts = change.tries, change.crashes, change.interruptions
-            tasks.append((row.seq, change.reason, delay, *counts, error, log[-1].sequence))
+            tasks.append((row.seq, reason, delay, *counts, error, log[-1].sequence))
             jobs.append((row.job_id, "canceled"))
+            if change.wait is not None:
+                tx.family.parked[row.seq] = change.wait
+                if delay == _NO_TIME:
+                    tx.family.note_present(row.seq, is_awaited=True)
+            elif row.has_dependants and change.ending in _TRIED:
+                tx.family.retried.add(row.seq)
         await insert_events(tx, self._queries, entries)
         await tx.execute(self._queries["keep_attempts"], *_columns(ends))
         await tx.execute(self._queries["requeue"], *_columns(tasks))
@@ -241,11 +265,11 @@ class Attempts:
                 if change.status is Status.FAILED and change.error is not None
             },
         )
-        with_dependants = {row["task_id"] for row in rows if row["has_dependants"]}
+        with_dependants = {row["task_id"]: row["seq"] for row in rows if row["has_dependants"]}
         if with_dependants:
             others = [(lease.task_id, change) for lease, change in stored.items() if lease.task_id in with_dependants]
             await self._ties.settle_dependants(
-                tx, [End(task_id, change.status, change.error) for task_id, change in others]
+                tx, [End(task_id, change.status, change.error, with_dependants[task_id]) for task_id, change in others]
             )
         return set(stored)
 
@@ -292,6 +316,14 @@ def _cancelled(change: Transition | None) -> Transition:
     """Return the transition to `cancelled`, which replaces another attempt: a requested cancel wins."""
     assert change is not None
     return structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
+
+
+def _next(change: Transition) -> tuple[Reason, timedelta | None]:
+    """Return why a task is pending from now on, and how long it waits; None: for others."""
+    reason, delay = change.reason or "queued", (change.run_at or change.at) - change.at
+    if change.wait is None:
+        return reason, delay
+    return reason, None if change.run_at is None else delay
 
 
 def _end_row(lease: Lease, change: Transition) -> tuple[Any, ...]:

@@ -157,6 +157,8 @@ class Connections:
         self._journal_table = journal_table
         self.on_commit: Callable[[Transaction], None] = lambda _: None
         """Called with each transaction that is durable."""
+        self.before_commit: Callable[[Transaction], Awaitable[None]] = _nothing_more
+        """Called with each transaction that has `family_work`, once its own work is done."""
         self.write_counts: Callable[[Transaction], Awaitable[None]] = _no_groups
         """Writes what a transaction has gathered about groups, as the last thing before COMMIT."""
         self.route: Callable[[Mapping[str, int]], Told] = tell_everybody
@@ -393,6 +395,8 @@ class Connections:
             tx.connection = connection
             try:
                 result = await work(tx)
+                if tx.family_work is not None:
+                    await self.before_commit(tx)
                 if tx.groups:
                     await self.write_counts(tx)
             except (RequestError, asyncpg.PostgresError):
@@ -429,6 +433,10 @@ async def _within(connection: Connection, begin: str) -> AsyncIterator[None]:
         await connection.execute("ROLLBACK")
         raise
     await connection.execute("COMMIT")
+
+
+async def _nothing_more(_: Transaction) -> None:
+    """Leave the transaction as it is."""
 
 
 async def _no_groups(_: Transaction) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,17 +14,20 @@ from tasker.engines.postgres.groups import TaskGroups
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.lists import Lists
 from tasker.engines.postgres.parking import Parking
+from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.retention import Erasure, OnTasks
-from tasker.engines.postgres.rows import head_of, task_of
+from tasker.engines.postgres.rows import head_of
+from tasker.engines.postgres.stored_steps import StoredSteps
 from tasker.engines.postgres.ties import End, TiedTasks
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import reopened
-from tasker.engines.shared.refusals import cannot, dependency_not_completed, not_settled
+from tasker.engines.shared.refusals import cannot, child_of_open, dependency_not_completed, not_settled
 from tasker.engines.shared.values import read_extra
 from tasker.errors import Expired, NotFound
 from tasker.model import Change, Draft, Status, Task, TaskFilter
 from tasker.model.control import Chosen, Counted
+from tasker.model.steps import Forget
 
 
 class TaskChanges(OnTasks):
@@ -36,21 +40,25 @@ class TaskChanges(OnTasks):
         parking: Parking,
         ties: TiedTasks,
         erasure: Erasure,
+        steps: StoredSteps,
         groups: TaskGroups,
+        reads: Reads,
     ) -> None:
         super().__init__(queries, jobs, parking, ties, erasure)
+        self._steps = steps
         self._groups = groups
+        self._reads = reads
 
     async def cancel(self, tx: Transaction, task_id: UUID) -> Task:
         """Cancel a pending task, or ask the worker of a running one to."""
         status = await self.cancel_if_open(tx, task_id)
         if status not in ("pending", "running") and not (tx.is_retry and status == "cancelled"):
             raise cannot("cancel", status)
-        return await self._task(tx, task_id)
+        return await self.find(tx, task_id)
 
     async def cancel_if_open(self, tx: Transaction, task_id: UUID) -> str:
         """Cancel a task unless it has ended; return the status that it had."""
-        row = await self._lock(tx, task_id)
+        row = await self.lock(tx, task_id)
         if row["status"] == "running":
             await tx.execute(self._queries["request_cancel"], row["seq"])
             tx.changes.append(Change(task_id, Status.RUNNING, cancel_requested=True))
@@ -62,15 +70,15 @@ class TaskChanges(OnTasks):
             await self._parking.left(tx, [row])
             tx.changes.append(Change(task_id, Status.CANCELLED))
             if row["has_dependants"]:
-                await self._ties.settle_dependants(tx, [End(task_id, Status.CANCELLED, None)])
+                await self._ties.settle_dependants(tx, [End(task_id, Status.CANCELLED, None, row["seq"])])
         return str(row["status"])
 
-    async def retry(self, tx: Transaction, task_id: UUID) -> Task:
+    async def retry(self, tx: Transaction, task_id: UUID, forget: Forget | None = None) -> Task:
         """Make a failed or cancelled task pending again."""
         await self._ties.lock_key_of(tx, task_id)
-        row = await self._lock(tx, task_id)
+        row = await self.lock(tx, task_id)
         if tx.is_retry and row["status"] in ("pending", "running"):
-            return await self._task(tx, task_id)
+            return await self.find(tx, task_id)
         if row["status"] not in ("failed", "cancelled"):
             raise cannot("retry", row["status"])
         extra = read_extra(row["extra"]) if row["extra"] else _NO_TIES
@@ -81,27 +89,43 @@ class TaskChanges(OnTasks):
         if failed is not None:
             raise dependency_not_completed(failed)
         waits_for_group = after is not None and await self._groups.check_retry(tx, row["owner"], after)
-        await tx.execute(self._queries["keep_latest_attempt"], row["seq"])
-        head = await tx.fetchrow(self._queries["head_by_seq"], row["seq"])
-        entries = reopened(head_of(head), head["now"])
-        await insert_events(tx, self._queries, [(row["seq"], entry) for entry in entries])
-        tx.journal.append(logged(task_id, entries[-1:]))
-        await tx.execute(self._queries["retry_task"], row["seq"], entries[-1].sequence)
-        await tx.execute(self._queries["forget_failure"], row["seq"])
-        if row["has_dependants"]:
-            await self._groups.move(tx, {task_id: Status.PENDING})
+        if forget is not None:
+            await self._steps.forget(tx, row["seq"], forget)
+        await self.reopen(tx, [row])
         if waits_for_group:
             await self._groups.wait_for(tx, row["seq"], row["owner"], after)
         if waits_for or waits_for_group:
             await self._ties.wait_for(tx, row["seq"], waits_for)
         await self._jobs.promote(tx)
-        tx.changes.append(Change(task_id, Status.PENDING))
-        return await self._task(tx, task_id)
+        return await self.find(tx, task_id)
+
+    async def reopen(self, tx: Transaction, rows: Sequence[Any]) -> None:
+        """Make failed and cancelled tasks pending, due at once; their rows are locked."""
+        tasks = {row["seq"]: row for row in rows}
+        seqs = list(tasks)
+        await tx.execute(self._queries["keep_latest_attempts"], seqs)
+        sequences: dict[int, int] = {}
+        entries = []
+        for row in await tx.fetch(self._queries["heads_by_seq"], seqs):
+            new = reopened(head_of(row), row["now"])
+            entries += [(row["seq"], entry) for entry in new]
+            tx.journal.append(logged(tasks[row["seq"]]["task_id"], new[-1:]))
+            sequences[row["seq"]] = new[-1].sequence
+        await insert_events(tx, self._queries, entries)
+        await tx.execute(self._queries["retry_tasks"], list(sequences), list(sequences.values()))
+        await tx.execute(self._queries["forget_failures"], seqs)
+        tx.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
+        related = [row for row in rows if row["has_dependants"]]
+        if related:
+            tx.family.reopened.update((row["seq"], Status(row["status"])) for row in related)
+            tx.family.retried.update(row["seq"] for row in related)
+            await tx.execute(self._queries["ask_again"], [row["seq"] for row in related])
+            await self._groups.move(tx, {row["task_id"]: Status.PENDING for row in related})
 
     async def delete(self, tx: Transaction, task_id: UUID) -> None:
         """Erase a terminal task with all that belongs to it."""
         try:
-            row = await self._lock(tx, task_id)
+            row = await self.lock(tx, task_id)
         except NotFound as error:
             if tx.is_retry and not isinstance(error, Expired):
                 return
@@ -110,9 +134,16 @@ class TaskChanges(OnTasks):
             raise cannot("delete", row["status"])
         if row["has_dependants"] and await tx.fetchval(self._queries["is_awaited"], task_id):
             raise not_settled()
+        if row["has_dependants"] and await tx.fetchval(self._queries["has_open_parent"], row["seq"]):
+            raise child_of_open()
+        if row["has_dependants"] and await tx.fetchval(self._queries["has_children"], row["seq"]):
+            await self._erasure.mark_deleted(tx, row["seq"], task_id)
+            tx.family.deleted.add(row["seq"])
+            return
         await self._erasure.delete(tx, row["seq"], task_id)
 
-    async def _lock(self, tx: Transaction, task_id: UUID) -> asyncpg.Record:
+    async def lock(self, tx: Transaction, task_id: UUID) -> asyncpg.Record:
+        """Lock a task's row, and return it. Raises NotFound, Expired."""
         row: asyncpg.Record | None = await tx.fetchrow(self._queries["lock_task"], task_id)
         if row is None or row["is_over"]:
             tombstone = await self._erasure.find_tombstone(tx, task_id)
@@ -121,9 +152,11 @@ class TaskChanges(OnTasks):
             raise NotFound(f"there is no task {task_id}")
         return row
 
-    async def _task(self, tx: Transaction, task_id: UUID) -> Task:
-        row: Any = await tx.fetchrow(self._queries["task_by_id"], task_id)
-        return task_of(row)
+    async def find(self, tx: Transaction, task_id: UUID) -> Task:
+        """Return a task that exists."""
+        task = await self._reads.find(tx, task_id)
+        assert task is not None
+        return task
 
 
 _NO_TIES: dict[str, Any] = {"depends_on": (), "depends_on_group": None}

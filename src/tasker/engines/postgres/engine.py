@@ -21,6 +21,7 @@ from tasker.engines.postgres.clock_steps import DatabaseSteps
 from tasker.engines.postgres.commits import Batches
 from tasker.engines.postgres.connections import Connections, OnAcquire
 from tasker.engines.postgres.control import PostgresControl, TaskChanges
+from tasker.engines.postgres.families import Families
 from tasker.engines.postgres.groups import TaskGroups
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.limits import Limits
@@ -31,8 +32,10 @@ from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.retention import Erasure, PostgresTombstones, Retention
 from tasker.engines.postgres.rows import claim_of
+from tasker.engines.postgres.settler import Settler
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.storage import bring_up_to_date
+from tasker.engines.postgres.stored_steps import StoredSteps
 from tasker.engines.postgres.stores.archive import PostgresArchive
 from tasker.engines.postgres.stores.bulk import PostgresBulks
 from tasker.engines.postgres.stores.journal import PostgresJournal
@@ -42,11 +45,12 @@ from tasker.engines.postgres.stores.peers import PostgresPeers
 from tasker.engines.postgres.stores.queues import PostgresQueues
 from tasker.engines.postgres.stores.schedules import PostgresSchedules
 from tasker.engines.postgres.stores.stats import PostgresStats
+from tasker.engines.postgres.stores.steps import PostgresSteps
 from tasker.engines.postgres.stores.webhooks import PostgresWebhooks
 from tasker.engines.postgres.stores.workers import PostgresWorkers
 from tasker.engines.postgres.submit import Submits
 from tasker.engines.postgres.tables import PostgresDatabase, Texts
-from tasker.engines.postgres.ties import Settler, TiedTasks
+from tasker.engines.postgres.ties import TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.postgres.waiters import Waiters
 from tasker.engines.postgres.wakeups import Wakeups
@@ -61,6 +65,7 @@ from tasker.engines.shared.stores.usage import Usage
 from tasker.engines.shared.task_log import find_log
 from tasker.errors import ConfigError, Unavailable
 from tasker.model.journal import JournalLimits
+from tasker.model.steps import Forget
 from tasker.rules.lifecycle import Released, decide
 
 _log = structlog.get_logger(__name__)
@@ -133,7 +138,6 @@ class PostgresEngine:
         self._connections = connections
         connections.on_commit = self._committed
         self._queries = queries(schema)
-        self._reads = Reads(self._queries)
         self._lists = Lists(self._queries, schema, bounds)
         self._steps = DatabaseSteps(connections, self._queries, lease, elapsed, self.clock)
         self._lead = PostgresLead(connections, self._queries, elapsed)
@@ -143,6 +147,7 @@ class PostgresEngine:
         self._listeners = Listeners()
         self._listener = Listener(connections, self._heard)
         texts = Texts(self._queries, schema)
+        self._reads = Reads(texts)
         self._make_writers(schema, texts)
         self._make_stores(texts, journal)
 
@@ -156,13 +161,16 @@ class PostgresEngine:
         connections.write_counts = groups.write_counts
         self._ties = ties = TiedTasks(named, jobs, parking, groups)
         self._erasure = Erasure(named, groups)
-        self._changes = TaskChanges(named, jobs, parking, ties, self._erasure, groups)
+        self._stored_steps = steps = StoredSteps(texts)
+        self._changes = TaskChanges(named, jobs, parking, ties, self._erasure, steps, groups, self._reads)
         self._retention = Retention(texts, jobs, parking, ties, self._erasure)
-        self._submits = Submits(texts, jobs, ties, groups, self._changes)
+        self._submits = Submits(texts, jobs, ties, groups, self._changes, steps)
+        self._families = Families(named, texts.schema, jobs, parking, ties)
+        connections.before_commit = self._families.finish
         self._starts = Starts(named, jobs, limits, parking, ties)
-        self._settler = Settler(connections, ties)
+        self._settler = Settler(connections, ties, self._families)
         self._drafts = Batches(connections, self._submits.store, at_once=_SUBMIT_TRANSACTIONS)
-        self._updates = Batches(connections, Attempts(named, jobs, parking, ties).write)
+        self._updates = Batches(connections, Attempts(named, jobs, parking, ties, steps).write)
         self._claims = Claims(
             connections,
             named,
@@ -189,6 +197,9 @@ class PostgresEngine:
         self.bulk: protocol.BulkStore = PostgresBulks(database, named, self._changes)
         self.usage: protocol.UsageStore = Usage(database)
         self.stats: protocol.StatsStore = PostgresStats(connections, named, database)
+        self.steps: protocol.StepStore = PostgresSteps(
+            connections, database, texts, self._stored_steps, self._submits, self._changes, self._jobs, self._families
+        )
         self.failures: protocol.FailureStore = Failures(database)
         self.groups: protocol.GroupStore = Groups(database)
         self.audit: protocol.AuditStore = Audit(database)
@@ -257,10 +268,10 @@ class PostgresEngine:
         )
 
     async def cancel(self, task_id: UUID) -> model.Task:
-        return await self._connections.transact(lambda tx: self._changes.cancel(tx, task_id))
+        return await self._change(task_id, lambda tx: self._changes.cancel(tx, task_id))
 
-    async def retry(self, task_id: UUID) -> model.Task:
-        return await self._connections.transact(lambda tx: self._changes.retry(tx, task_id))
+    async def retry(self, task_id: UUID, forget: Forget | None = None) -> model.Task:
+        return await self._change(task_id, lambda tx: self._changes.retry(tx, task_id, forget))
 
     async def delete(self, task_id: UUID) -> None:
         await self._connections.transact(lambda tx: self._changes.delete(tx, task_id))
@@ -327,6 +338,18 @@ class PostgresEngine:
 
     # inside
 
+    async def _change(self, task_id: UUID, work: Callable[[Transaction], Awaitable[model.Task]]) -> model.Task:
+        """Change a task for its client; return it as it is with all that follows from that."""
+
+        async def change(tx: Transaction) -> model.Task:
+            task = await work(tx)
+            if tx.family_work is None:
+                return task
+            await self._families.finish(tx)
+            return await self._changes.find(tx, task_id)
+
+        return await self._connections.transact(change)
+
     async def _prune_journal(self, work: Callable[[Connection], Awaitable[int]]) -> int:
         return await self._connections.transact(lambda tx: self._retention.prune_journal(tx, work))
 
@@ -337,12 +360,13 @@ class PostgresEngine:
         """Notify this process's listeners of a durable transaction."""
         if tx.is_retry:
             self._heard((), [], False)
-        if tx.changes:
-            self._listeners.notify(tx.changes)
+        woken = [change for own in tx.woken.values() for change in own]
+        if tx.changes or woken:
+            self._listeners.notify([*tx.changes, *woken])
         if tx.partitions:
             self._wakeups.committed(tx)
-        if tx.unsettled:
-            self._settler.add(tx.unsettled)
+        if tx.unsettled or tx.unattended:
+            self._settler.add(tx.unsettled, tx.unattended)
 
     def _heard(self, partitions: Collection[str], changes: list[model.Change], is_chosen: bool) -> None:
         """Pass on a notification of another process; an empty one says that some may have been lost."""

@@ -23,10 +23,9 @@ from pgqueuer.domain.types import QueueEntrypoint, QueueManagerId
 from pgqueuer.ports.driver import Driver
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 
-from tasker.engines.postgres.partitions import QueuedTask
+from tasker.engines.postgres.partitions import QueuedTask, level_for
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.transaction import Connection, Transaction
-from tasker.release import LIMITS
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
 PROMOTED_AT_ONCE = 1000
@@ -78,7 +77,7 @@ class Jobs:
         """Queue due tasks that are not queued yet, at most `limit`, those due for longest first."""
         rows = await tx.fetch(self._queries["promote"], limit)
         rows.sort(key=lambda row: (row["due_at"], row["seq"]))
-        tasks = [queued_task(row, level=LIMITS if row["has_settings"] else 0) for row in rows]
+        tasks = [queued_task(row, has_settings=row["has_settings"]) for row in rows]
         if tasks:
             await tx.execute(self._queries["drop_leftovers"], [str(task.task_id) for task in tasks])
             await self.enqueue(tx, tasks)
@@ -129,7 +128,8 @@ def manager_of(worker: str) -> UUID:
     return uuid5(_MANAGERS, worker)
 
 
-def queued_task(row: Any, *, level: int) -> QueuedTask:
-    """Return what to queue for a task's row."""
+def queued_task(row: Any, *, has_settings: bool) -> QueuedTask:
+    """Return what to queue for a task's row. has_settings: its queue has."""
+    level = level_for(has_settings=has_settings, has_steps=row["has_steps"])
     is_suspect = row["interruptions"] >= MAX_INTERRUPTIONS
     return QueuedTask(row["task_id"], row["queue"], row["type"], row["priority"], is_suspect, level)

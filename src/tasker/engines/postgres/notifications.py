@@ -80,6 +80,12 @@ def for_processes(sender: str, changes: Mapping[str, Iterable[Change]]) -> Itera
         yield from statements(sender, (), own, process_channel(process))
 
 
+def for_channels(sender: str, changes: Mapping[str, Iterable[Change]]) -> Iterator[str]:
+    """Return the statements that notify workers of changes, given by channel."""
+    for channel, own in changes.items():
+        yield from statements(sender, (), own, channel)
+
+
 def do_fit(partitions: Collection[str]) -> bool:
     """Return whether one notification can name these partitions."""
     return sum(map(len, partitions)) + 3 * len(partitions) <= _MAX_PARTITIONS

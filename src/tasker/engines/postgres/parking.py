@@ -12,7 +12,6 @@ from tasker.engines.postgres.limits import Limits, settings_of
 from tasker.engines.postgres.partitions import any_partition
 from tasker.engines.postgres.transaction import Freed, Transaction
 from tasker.model.queues import Slot
-from tasker.release import LIMITS
 
 
 class Parking:
@@ -77,7 +76,7 @@ class Parking:
             if values:
                 columns = (list(column) for column in zip(*values, strict=True))
                 rows += await tx.fetch(self._queries[query], *columns)
-        tasks = [queued_task(row, level=LIMITS) for row in rows]
+        tasks = [queued_task(row, has_settings=True) for row in rows]
         if tasks:
             partitions = [task.partition for task in tasks]
             await tx.execute(self._queries["move_jobs"], [str(task.task_id) for task in tasks], partitions)

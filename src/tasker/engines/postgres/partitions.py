@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from tasker.engines.protocol import ClaimRequest
-from tasker.release import LEVEL
+from tasker.release import LEVEL, LIMITS, STEPS
 
 _SUSPECT = "/alone"
 _LEVEL = "@"
@@ -88,6 +88,11 @@ def at_level(partition: str, level: int) -> str:
     if rest.startswith(_LEVEL):
         rest = rest.partition("/")[2]
     return f"{queue}/{_LEVEL}{level}/{rest}"
+
+
+def level_for(*, has_settings: bool, has_steps: bool) -> int:
+    """Return the level of workers that a task needs. has_settings: its queue has. has_steps: it has, or is a child."""
+    return STEPS if has_steps else LIMITS if has_settings else 0
 
 
 def any_partition(queue: str) -> str:

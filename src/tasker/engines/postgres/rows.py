@@ -10,6 +10,7 @@ from msgspec import Raw
 from tasker.engines.shared.log import Entry, Head
 from tasker.engines.shared.values import (
     CLAIM_FIELDS,
+    NEVER,
     NULL,
     decode_policy,
     decode_problem,
@@ -20,8 +21,10 @@ from tasker.engines.shared.values import (
 from tasker.model import Attempt, Claim, Event, Status, Task
 
 Row = Mapping[str, Any]
+_TASK_WIDTH = 30
+"""Number of TASK_COLUMNS."""
 _NO_EXTRA: dict[str, Any] = {}
-_POLICY = CLAIM_FIELDS.index("policy")
+_ATTEMPT, _POLICY = CLAIM_FIELDS.index("attempt"), CLAIM_FIELDS.index("policy")
 
 
 def listed_task_of(row: Row) -> Task:
@@ -31,8 +34,8 @@ def listed_task_of(row: Row) -> Task:
 
 
 def task_of(row: Row) -> Task:
-    """Return the Task of a row of TASK_COLUMNS."""
-    return _task_of(row.values())
+    """Return the Task of a row that begins with TASK_COLUMNS."""
+    return _task_of(tuple(row.values())[:_TASK_WIDTH])
 
 
 def _task_of(columns: Iterable[Any], params_preview: bytes | None = None, result_preview: bytes | None = None) -> Task:
@@ -57,7 +60,7 @@ def _task_of(columns: Iterable[Any], params_preview: bytes | None = None, result
         run_at=run_at,
         started_at=started_at,
         finished_at=finished_at,
-        next_attempt_at=due_at if pending and attempt else None,
+        next_attempt_at=due_at if pending and attempt and due_at != NEVER else None,
         cancel_requested_at=cancel_requested_at,
         usage=Raw(usage),
         tags=tags,
@@ -75,8 +78,9 @@ def _task_of(columns: Iterable[Any], params_preview: bytes | None = None, result
 
 def claim_of(row: Row) -> Claim:
     """Return the Claim of a running attempt, of a row of CLAIM_COLUMNS."""
-    *columns, _, _ = row.values()
+    *columns, has_dependants, _, _ = row.values()
     columns[_POLICY] = decode_policy(columns[_POLICY])
+    columns += (None, has_dependants or columns[_ATTEMPT] > 1)  # its secrets, and has_steps
     return Claim(*columns)
 
 

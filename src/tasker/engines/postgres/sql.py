@@ -36,12 +36,24 @@ LIST_COLUMNS = TASK_COLUMNS.replace(" params,", f" {_up_to('params')},").replace
     " result,", f" {_up_to('result')},"
 ) + (f", {_preview('params')} AS params_preview, {_preview('result')} AS result_preview")
 """The same for a list: null for wide values, and what these begin with. Lengths are known without reading them."""
-CLAIM_COLUMNS = ", ".join(f"task.{name}" for name in (*CLAIM_FIELDS, "due_at", "seq"))
+CLAIM_COLUMNS = ", ".join(f"task.{name}" for name in (*CLAIM_FIELDS, "has_dependants", "due_at", "seq"))
 HEAD_COLUMNS = (
     "task.status, task.sequence, task.attempt, task.worker, task.created_at, task.started_at, task.finished_at,"
     " (SELECT max(event.sequence) FROM {schema}.task_event AS event WHERE event.task_seq = task.seq) AS kept"
 )
 """The fields of `log.Head`, in its order."""
+_HAS_STEPS = (
+    "(EXISTS (SELECT FROM {schema}.step WHERE step.task_seq = task.seq)"
+    " OR (task.has_dependants AND EXISTS (SELECT FROM {schema}.child WHERE child.seq = task.seq)))"
+)
+"""Whether older workers would run a task wrongly: it goes on where it was, or is the child of another."""
+_EXPIRES = (
+    "CASE WHEN task.has_dependants AND EXISTS (SELECT FROM {schema}.child WHERE child.seq = task.seq) THEN NULL"
+    " ELSE now() + task.retention END"
+)
+"""When a task expires that ends now. The end of its parent decides about a child (families.py)."""
+_DELETED = "to_timestamp(0)"
+"""When deleted tasks expired that are still to be erased; their descendants expired before."""
 LEAD_LASTS = timedelta(seconds=3)
 """How long the lead lasts without a sign of life."""
 _LASTS = f"interval '{LEAD_LASTS.total_seconds():g} seconds'"
@@ -61,6 +73,10 @@ _WORDS = {
     "any": "= ANY(:{})",
     "any_id": "= ANY(:{})",
     "index": "",
+    "empty": "''",
+    "deleted": _DELETED,
+    "is_deleted": f"(task.expires_at IS NOT NULL AND task.expires_at <= {_DELETED})",
+    "child_expires": "least(task.finished_at + task.retention, parent.expires_at - interval '1 microsecond')",
     # PostgreSQL reads no JSON with an escaped NUL, which tasks may log. Its digits are replaced: the text stays JSON.
     "level": r"(replace(convert_from(data, 'UTF8'), '\u0000', '\u0020')::json ->> 'level')",
     "skip_locked": " FOR UPDATE SKIP LOCKED",
@@ -79,7 +95,10 @@ _WORDS = {
 @cache
 def queries(schema: str) -> dict[str, str]:
     """Return the named queries on the tables of a schema."""
-    return load_queries(_PACKAGE, {**_WORDS, "schema": schema, "head": HEAD_COLUMNS.format(schema=schema)})
+    own = {"head": HEAD_COLUMNS, "has_steps": _HAS_STEPS, "expires": _EXPIRES}
+    return load_queries(
+        _PACKAGE, {**_WORDS, "schema": schema, **{name: text.format(schema=schema) for name, text in own.items()}}
+    )
 
 
 def migrations(schema: str) -> list[Migration]:

@@ -10,7 +10,8 @@ from tasker.engines.postgres.attachments import insert_secrets
 from tasker.engines.postgres.control import TaskChanges
 from tasker.engines.postgres.groups import Member, TaskGroups
 from tasker.engines.postgres.jobs import Jobs
-from tasker.engines.postgres.partitions import QueuedTask
+from tasker.engines.postgres.partitions import QueuedTask, level_for
+from tasker.engines.postgres.stored_steps import StoredSteps
 from tasker.engines.postgres.tables import PostgresRows, Texts
 from tasker.engines.postgres.ties import TiedTasks, is_tied
 from tasker.engines.postgres.transaction import Transaction
@@ -18,16 +19,18 @@ from tasker.engines.shared.journal import created
 from tasker.engines.shared.refusals import id_taken
 from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
 from tasker.engines.shared.ties import Ties
-from tasker.engines.shared.values import encode
+from tasker.engines.shared.values import NEVER, encode
 from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
-from tasker.release import LIMITS
 
 
 class Submits:
     """Stores drafts, on the tables of one schema."""
 
-    def __init__(self, texts: Texts, jobs: Jobs, ties: TiedTasks, groups: TaskGroups, changes: TaskChanges) -> None:
+    def __init__(
+        self, texts: Texts, jobs: Jobs, ties: TiedTasks, groups: TaskGroups, changes: TaskChanges, steps: StoredSteps
+    ) -> None:
+        self._steps = steps
         self._texts = texts
         self._queries = texts.queries
         self._jobs = jobs
@@ -64,7 +67,8 @@ class Submits:
         if ties.replaces is not None:
             await self._changes.cancel_if_open(tx, ties.replaces)
             ties = await self._ties.find(tx, draft)  # this may have ended a dependency
-        for seq in await self._insert(tx, [draft], waits=ties.waits):  # empty if an earlier try stored it
+        for row in await self._insert(tx, [draft], waits=ties.waits):  # empty if an earlier try stored it
+            seq = row["seq"]
             if ties.waits_for_group and draft.after_group is not None:
                 await self._groups.wait_for(tx, seq, draft.owner, draft.after_group)
             if ties.waits:
@@ -81,27 +85,56 @@ class Submits:
             refusal = await check_join(self._rows(tx), draft.webhook, ties.receipt.task_id)
         return ties if refusal is None else Ties(Receipt(draft.task_id, "refused", refusal=refusal))
 
-    async def _insert(self, tx: Transaction, drafts: Sequence[Draft], *, waits: bool = False) -> list[int]:
-        """Store drafts and queue those that are due; return their seqs. waits: they wait for other tasks."""
+    async def insert_children(
+        self, tx: Transaction, drafts: Sequence[Draft], held: Collection[UUID]
+    ) -> dict[UUID, int]:
+        """Store the drafts of children, and queue those that are due and not `held`; return the seqs of new tasks."""
+        rows = await self._insert(tx, drafts, are_children=True, held=held)
+        return {row["task_id"]: row["seq"] for row in rows}
+
+    async def _insert(
+        self,
+        tx: Transaction,
+        drafts: Sequence[Draft],
+        *,
+        waits: bool = False,
+        are_children: bool = False,
+        held: Collection[UUID] = (),
+    ) -> Sequence[Any]:
+        """Store drafts and queue those that are due; return their rows. waits: they wait for other tasks."""
         chosen = [draft.task_id for draft in drafts if draft.is_chosen]
         if chosen:
             await _check_not_expired(tx, self._queries, chosen)
-        rows = await tx.fetch(self._queries["insert_tasks"], *_columns(drafts, tx.sender))
+        columns = _columns(drafts)
+        columns.append([_rare_options(draft, tx.sender, is_child=are_children, held=held) for draft in drafts])
+        rows: Sequence[Any] = await tx.fetch(self._queries["insert_tasks"], *columns)
         stored = {row["task_id"] for row in rows}
         _check_chosen(drafts, stored)
+        await self._attach(tx, drafts, stored)
         due = {} if waits else {row["task_id"]: row["has_settings"] for row in rows if row["lined"]}
         if due and rows[0]["others_due"]:
             await self._jobs.promote(tx)  # they became due earlier, so they go first
-        await self._jobs.enqueue(tx, [_queued(draft, due[draft.task_id]) for draft in drafts if draft.task_id in due])
+        queued = [
+            _queued(draft, has_settings=due[draft.task_id], has_steps=are_children or draft.keep_steps_of is not None)
+            for draft in drafts
+            if draft.task_id in due
+        ]
+        await self._jobs.enqueue(tx, queued)
+        await self._join_groups(tx, drafts, {row["task_id"]: row["seq"] for row in rows})
+        tx.journal += [created(row["task_id"]) for row in rows]
+        tx.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
+        return rows
+
+    async def _attach(self, tx: Transaction, drafts: Sequence[Draft], stored: Collection[UUID]) -> None:
+        """Store what belongs to new tasks in other tables."""
         if any(draft.secrets is not None for draft in drafts):
             await insert_secrets(tx, self._queries, drafts, stored)
         if any(draft.webhook is not None for draft in drafts):
             given = [(draft.webhook, draft.task_id) for draft in drafts if draft.webhook and draft.task_id in stored]
             await attach(self._rows(tx), given)
-        await self._join_groups(tx, drafts, {row["task_id"]: row["seq"] for row in rows})
-        tx.journal += [created(row["task_id"]) for row in rows]
-        tx.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
-        return [row["seq"] for row in rows]
+        if any(draft.keep_steps_of is not None for draft in drafts):
+            copies = [(draft.task_id, draft.keep_steps_of) for draft in drafts if draft.task_id in stored]
+            await self._steps.copy(tx, [(new, other) for new, other in copies if other is not None])
 
     async def _join_groups(self, tx: Transaction, drafts: Sequence[Draft], stored: Mapping[UUID, int]) -> None:
         """Add stored drafts, given with their seqs, to their groups."""
@@ -113,8 +146,9 @@ class Submits:
         return PostgresRows(self._texts, tx.connection, tx)
 
 
-def _queued(draft: Draft, has_settings: bool) -> QueuedTask:
-    return QueuedTask(draft.task_id, draft.queue, draft.type, draft.priority, level=LIMITS if has_settings else 0)
+def _queued(draft: Draft, *, has_settings: bool, has_steps: bool) -> QueuedTask:
+    level = level_for(has_settings=has_settings, has_steps=has_steps)
+    return QueuedTask(draft.task_id, draft.queue, draft.type, draft.priority, level=level)
 
 
 async def _check_not_expired(tx: Transaction, queries: dict[str, str], task_ids: list[UUID]) -> None:
@@ -131,8 +165,8 @@ def _check_chosen(drafts: Sequence[Draft], stored: Collection[UUID]) -> None:
             raise id_taken(draft.task_id)
 
 
-def _columns(drafts: Sequence[Draft], sender: str) -> list[list[Any]]:
-    """Return the parameters of `insert_tasks`. sender: this process, as notifications name it."""
+def _columns(drafts: Sequence[Draft]) -> list[list[Any]]:
+    """Return the parameters of `insert_tasks`, but for the rarely used options."""
     return [
         [draft.task_id for draft in drafts],
         [draft.type for draft in drafts],
@@ -147,12 +181,14 @@ def _columns(drafts: Sequence[Draft], sender: str) -> list[list[Any]]:
         [encode(draft.tags).decode() if draft.tags else None for draft in drafts],
         [draft.owner for draft in drafts],
         [draft.retention for draft in drafts],
-        [_rare_options(draft, sender) for draft in drafts],
     ]
 
 
-def _rare_options(draft: Draft, sender: str) -> str | None:
-    """Return the rarely used options as JSON in one column: each further array would cost time in every batch."""
+def _rare_options(draft: Draft, sender: str, *, is_child: bool, held: Collection[UUID]) -> str | None:
+    """Return the rarely used options as JSON in one column: each further array would cost time in every batch.
+
+    sender: this process, as notifications name it.
+    """
     options = {
         "deadline": draft.deadline,
         "unique_key": draft.unique_key,
@@ -160,9 +196,10 @@ def _rare_options(draft: Draft, sender: str) -> str | None:
         "weight": None if draft.weight == 1 else draft.weight,
         "cache_key": draft.cache_key,
         "extra": None if draft.extra is None else encode(draft.extra).decode(),
-        "has_dependants": draft.group is not None or None,
+        "has_dependants": is_child or draft.group is not None or None,
         "awaited": draft.is_awaited or draft.webhook is not None or None,
         "waiter": sender if draft.is_awaited and draft.webhook is None else None,
+        "held": NEVER if draft.task_id in held else None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     return encode(given).decode() if given else None

@@ -5,15 +5,10 @@ Locks are taken in this order: keys, dependencies, dependants.
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import structlog
-
-from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.failures import Failure, note_failures
 from tasker.engines.postgres.groups import TaskGroups
 from tasker.engines.postgres.jobs import Jobs
@@ -24,21 +19,20 @@ from tasker.engines.shared.journal import ended
 from tasker.engines.shared.refusals import joined, key_in_use, no_dependency, not_unique
 from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import decode_problem, encode
-from tasker.errors import Unavailable
 from tasker.model import AfterGroup, Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed, group_failed
 
-_log = structlog.get_logger(__name__)
 _TIES = 0x74696573
 """The class of the advisory locks of keys: "ties"."""
 
 
 class End(NamedTuple):
-    """The end of a task that others depend on."""
+    """The end of a task that concerns others: those that depend on it, its parent, its children."""
 
     task_id: UUID
     status: Status
     error: TaskProblem | None
+    seq: int
 
 
 def is_tied(draft: Draft) -> bool:
@@ -181,28 +175,37 @@ class TiedTasks:
         """Count the ends of tasks in their groups. Queue dependants of completed tasks; fail those of other tasks, and
         in turn their dependants.
 
-        One transaction settles SETTLED_AT_ONCE. Tasks whose dependants are left go to `tx.unsettled`.
+        One transaction settles SETTLED_AT_ONCE. Tasks whose dependants are left go to `tx.unsettled`. What the ends
+        change about families follows before the commit.
         """
         while ends:
-            by_id = {end.task_id: end for end in ends}
+            tx.family.ended.update((end.seq, end.status) for end in ends)
             await self._groups.move(tx, {end.task_id: end.status for end in ends})
-            most = tx.left_to_settle
-            rows = await tx.fetch(self._queries["lock_dependants"], list(by_id), most + 1)
-            if len(rows) > most:
-                tx.unsettled |= by_id.keys()
-                rows = rows[:most]
-            tx.left_to_settle -= len(rows)
-            found = [(row["seq"], by_id[row["depends_on"]]) for row in rows]
-            met = [(seq, end.task_id) for seq, end in found if end.status is Status.COMPLETED]
-            unmet = {seq: end for seq, end in found if end.status is not Status.COMPLETED}
-            await self._release(tx, met)
-            ends = await self.fail_pending(tx, {seq: dependency_failed(*end) for seq, end in unmet.items()})
+            ends = await self._settle(tx, ends)
+
+    async def _settle(self, tx: Transaction, ends: Sequence[End]) -> list[End]:
+        """Settle the dependants of tasks that have ended; return the ends of those that concern others in turn."""
+        by_id = {end.task_id: end for end in ends}
+        most = tx.left_to_settle
+        rows = await tx.fetch(self._queries["lock_dependants"], list(by_id), most + 1)
+        if len(rows) > most:
+            tx.unsettled |= by_id.keys()
+            rows = rows[:most]
+        tx.left_to_settle -= len(rows)
+        found = [(row["seq"], by_id[row["depends_on"]]) for row in rows]
+        met = [(seq, end.task_id) for seq, end in found if end.status is Status.COMPLETED]
+        unmet = {seq: end for seq, end in found if end.status is not Status.COMPLETED}
+        await self._release(tx, met)
+        return await self.fail_pending(
+            tx, {seq: dependency_failed(end.task_id, end.status, end.error) for seq, end in unmet.items()}
+        )
 
     async def settle_rest(self, tx: Transaction, task_ids: Sequence[UUID]) -> None:
-        """Settle the dependants of these tasks and groups, except of a task that was run again meanwhile."""
+        """Settle what waits for the ends of these tasks and groups, except of a task that was run again meanwhile."""
         rows = await tx.fetch(self._queries["lock_ended"], task_ids)
-        ends = [End(row["task_id"], Status(row["status"]), _problem(row["error"])) for row in rows]
-        await self.settle_dependants(tx, ends)
+        ends = [End(row["task_id"], Status(row["status"]), _problem(row["error"]), row["seq"]) for row in rows]
+        tx.family.unsettled.update(end.seq for end in ends)
+        await self.settle_dependants(tx, await self._settle(tx, ends))
         await self._settle_groups(tx, task_ids)
 
     async def find_unsettled(self, tx: Transaction, limit: int) -> list[UUID]:
@@ -250,7 +253,11 @@ class TiedTasks:
             head = head_of(row)
             tx.journal.append(ended(row["task_id"], Status.FAILED, head.attempt, head.last + 1))
             tx.changes.append(Change(row["task_id"], Status.FAILED))
-        return [End(row["task_id"], Status.FAILED, _problem(row["error"])) for row in rows if row["has_dependants"]]
+        return [
+            End(row["task_id"], Status.FAILED, _problem(row["error"]), row["seq"])
+            for row in rows
+            if row["has_dependants"]
+        ]
 
     async def fail_overdue(self, tx: Transaction, limit: int, task_ids: Sequence[UUID] | None = None) -> int:
         """Fail pending tasks whose deadline has passed (of these, if given), at most `limit`; return how many."""
@@ -259,39 +266,6 @@ class TiedTasks:
         await self.settle_dependants(tx, await self.fail_pending(tx, errors))
         await self._parking.left(tx, rows)
         return len(rows)
-
-
-class Settler:
-    """Settles in the background the dependants that were too many for the transaction that ended their dependency."""
-
-    def __init__(self, connections: Connections, ties: TiedTasks) -> None:
-        self._connections = connections
-        self._ties = ties
-        self._waiting: set[UUID] = set()
-        self._task: asyncio.Task[None] | None = None
-        self._closed = False
-
-    def add(self, task_ids: set[UUID]) -> None:
-        """Settle the dependants of these ended tasks soon."""
-        self._waiting |= task_ids
-        if self._task is None and not self._closed:
-            self._task = asyncio.create_task(self._run())
-
-    async def close(self) -> None:
-        """Finish the transaction under way; sweeps of other processes find the rest."""
-        self._closed = True
-        if self._task is not None:
-            await asyncio.wait([self._task])
-
-    async def _run(self) -> None:
-        try:
-            while self._waiting and not self._closed:
-                some, self._waiting = list(self._waiting), set()
-                await self._connections.transact(functools.partial(self._ties.settle_rest, task_ids=some))
-        except Unavailable as error:  # the sweeps find the rest
-            _log.warning("store.dependants_not_settled", reason=error.detail)
-        finally:
-            self._task = None
 
 
 def _unique_name(owner: str, unique_key: str) -> str:

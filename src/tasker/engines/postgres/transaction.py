@@ -10,11 +10,12 @@ from uuid import UUID
 
 import asyncpg
 
-from tasker.engines.postgres.notifications import for_processes, for_workers, statements
+from tasker.engines.postgres.notifications import for_channels, for_processes, for_workers, statements
 from tasker.engines.shared.groups import GroupChanges
 from tasker.engines.shared.journal import packed_rows
 from tasker.errors import RequestError
-from tasker.model import Change
+from tasker.model import Change, Status
+from tasker.model.steps import Wait
 
 Connection: TypeAlias = Any
 """A connection of asyncpg, which has no types."""
@@ -39,6 +40,45 @@ class Told(NamedTuple):
     no_longer_held: Mapping[str, int] = {}
 
 
+class FamilyWork:
+    """What a transaction does about families before it commits (families.py). Tasks are given by seq."""
+
+    def __init__(self) -> None:
+        self.ended: dict[int, Status] = {}
+        """Tasks that have ended, and whose end concerns others."""
+        self.unsettled: set[int] = set()
+        """Tasks that had ended before, with children for which that is to be settled."""
+        self.deleted: set[int] = set()
+        """Tasks that were deleted, with children that are still to be erased."""
+        self.reopened: dict[int, Status] = {}
+        """Tasks that were run again, and how they had ended."""
+        self.held: set[int] = set()
+        """Those of these that are held until there is room in their step."""
+        self.retried: set[int] = set()
+        """Tasks of which a new try begins: their children may run again."""
+        self.parked: dict[int, Wait] = {}
+        """Parked tasks, and what they wait for."""
+        self.present: dict[int, bool] = {}
+        """Tasks of which something is there, for example an answer, and whether they await it."""
+        self.forgotten: list[tuple[int, int]] = []
+        """Steps to forget: task and number."""
+        self.attended: set[int] = set()
+        """Open parents of which an earlier transaction has left something, since others had locked rows."""
+        self.recounted: set[int] = set()
+        """Those of these whose children are counted again."""
+
+    def note_present(self, seq: int, *, is_awaited: bool) -> None:
+        """Note that something of a task is there."""
+        self.present[seq] = is_awaited or self.present.get(seq, False)
+
+    def copy(self) -> FamilyWork:
+        """Return a copy that stays as it is."""
+        other = FamilyWork()
+        for name, value in vars(self).items():
+            setattr(other, name, value.copy())
+        return other
+
+
 def tell_everybody(tasks: Mapping[str, int]) -> Told:
     """Have everybody told of all new tasks."""
     return Told(everybody=list(tasks))
@@ -55,6 +95,7 @@ class Transaction:
     __slots__ = (
         "changes",
         "connection",
+        "family_work",
         "freed",
         "groups",
         "is_commit_sent",
@@ -66,8 +107,10 @@ class Transaction:
         "route",
         "sender",
         "told",
+        "unattended",
         "unsettled",
         "waiters",
+        "woken",
     )
 
     def __init__(
@@ -100,6 +143,18 @@ class Transaction:
         self.unsettled: set[UUID] = set()
         """Tasks and groups that have ended, with dependants that are left to another transaction."""
         self.left_to_settle = SETTLED_AT_ONCE
+        self.family_work: FamilyWork | None = None
+        self.unattended: set[int] = set()
+        """Parents, by seq, with something that is left to another transaction: others had locked rows."""
+        self.woken: dict[str, list[Change]] = {}
+        """Running tasks for which something is there that they may wait for, by the channel of their workers."""
+
+    @property
+    def family(self) -> FamilyWork:
+        """What is to be done about families before the commit."""
+        if self.family_work is None:
+            self.family_work = FamilyWork()
+        return self.family_work
 
     def fetch(self, query: str, *values: Any) -> Awaitable[Any]:
         return self.connection.fetch(query, *values)  # type: ignore[no-any-return]
@@ -124,13 +179,14 @@ class Transaction:
         """Undo what the block does, and what it gathers, if it is refused (RequestError, UniqueViolationError)."""
         await self.execute("SAVEPOINT inner_work")
         journal, changes, partitions = len(self.journal), len(self.changes), Counter(self.partitions)
+        family_work = None if self.family_work is None else self.family_work.copy()
         groups = self.groups.copy()
         try:
             yield
         except (RequestError, asyncpg.UniqueViolationError):  # others end the whole transaction
             await self.execute("ROLLBACK TO SAVEPOINT inner_work")
             del self.journal[journal:], self.changes[changes:]
-            self.partitions, self.groups = partitions, groups
+            self.partitions, self.family_work, self.groups = partitions, family_work, groups
             raise
 
     def tell_of(self, task_id: UUID, *, awaited: bool, waiter: str | None) -> None:
@@ -146,7 +202,7 @@ class Transaction:
         entries = f"INSERT INTO {self.journal_table} (noted_at, notes) VALUES {rows};" if rows else ""  # noqa: S608
         self.told = self.route(self.partitions) if self.partitions else Told()
         for_all, for_one = self._changes_by_waiter() if self.waiters else (self.changes, {})
-        news = statements(self.sender, self.told.everybody, for_all)
+        news = [*statements(self.sender, self.told.everybody, for_all), *for_channels(self.sender, self.woken)]
         to_workers, to_waiters = for_workers(self.sender, self.told.channels), for_processes(self.sender, for_one)
         return "".join([*news, to_workers, *to_waiters, entries])
 

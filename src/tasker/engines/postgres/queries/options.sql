@@ -28,13 +28,17 @@ INSERT INTO {schema}.dependency (task_seq, depends_on) SELECT $1, unnest($2::uui
 -- name: wait_for
 UPDATE {schema}.task SET reason = 'dependencies', due_at = '9999-01-01 00:00:00+00', lined = false WHERE seq = $1;
 
+-- name: wait_for_others
+UPDATE {schema}.task SET reason = 'dependencies', due_at = '9999-01-01 00:00:00+00', lined = false
+WHERE seq = ANY($1::bigint[]);
+
 -- name: lock_dependants
 -- Locked before their dependencies are counted: if two of these end at once, the second sees what the first did.
 SELECT task.seq, dependency.depends_on FROM {schema}.dependency JOIN {schema}.task ON task.seq = dependency.task_seq
 WHERE dependency.depends_on = ANY($1::uuid[]) ORDER BY task.seq LIMIT $2 FOR NO KEY UPDATE OF task;
 
 -- name: lock_ended
-SELECT task_id, status, error FROM {schema}.task
+SELECT seq, task_id, status, error FROM {schema}.task
 WHERE task_id = ANY($1::uuid[]) AND status NOT IN ('pending', 'running') ORDER BY seq FOR NO KEY UPDATE;
 
 -- name: unsettled
@@ -63,11 +67,11 @@ WHERE task.seq = given.seq AND status = 'pending' AND reason = 'dependencies'
 RETURNING task.task_id;
 
 -- name: fail_pending
-UPDATE {schema}.task SET status = 'failed', reason = NULL, finished_at = now(), expires_at = now() + retention,
+UPDATE {schema}.task SET status = 'failed', reason = NULL, finished_at = now(), expires_at = {expires},
     error = ended.error, lined = false
 FROM unnest($1::bigint[], $2::bytea[]) AS ended (seq, error)
 WHERE task.seq = ended.seq AND task.status = 'pending'
-RETURNING task.task_id, task.owner, task.type, task.has_dependants, ended.error, {head};
+RETURNING task.seq, task.task_id, task.owner, task.type, task.has_dependants, ended.error, {head};
 
 -- name: overdue
 SELECT seq, deadline, error, queue, owner, concurrency_key FROM {schema}.task

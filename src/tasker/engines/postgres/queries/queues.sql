@@ -127,7 +127,7 @@ FROM unnest($1::text[], $2::text[], $3::int[]) AS slot (queue, key, free) CROSS 
       AND concurrency_key = slot.key
     ORDER BY priority DESC, due_at, seq LIMIT slot.free FOR UPDATE SKIP LOCKED) AS parked
 WHERE task.seq = parked.seq
-RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions;
+RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions, {has_steps} AS has_steps;
 
 -- name: unpark_own
 UPDATE {schema}.task SET reason = 'queued'
@@ -137,7 +137,7 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) AS slot (queue, owner
       AND concurrency_key = slot.key AND task.owner = slot.owner
     ORDER BY priority DESC, due_at, seq LIMIT slot.free FOR UPDATE SKIP LOCKED) AS parked
 WHERE task.seq = parked.seq
-RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions;
+RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions, {has_steps} AS has_steps;
 
 -- name: lift
 -- Move jobs to another partition, where they keep their places.

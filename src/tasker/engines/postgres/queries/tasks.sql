@@ -18,8 +18,10 @@ RETURNING key;
 INSERT INTO {schema}.task (task_id, type, queue, status, reason, priority, created_at, run_at, due_at, lined,
                            max_attempts, policy, metadata, params, tags, owner, retention, deadline, unique_key,
                            concurrency_key, weight, cache_key, extra, awaited, waiter, has_dependants)
-SELECT task_id, type, queue, 'pending', CASE WHEN run_at > now() THEN 'scheduled' ELSE 'queued' END, priority,
-       created_at, run_at, coalesce(run_at, now()), coalesce(run_at <= now(), true), max_attempts, policy, metadata,
+SELECT task_id, type, queue, 'pending', CASE WHEN rare ->> 'held' IS NOT NULL THEN 'dependencies'
+                                             WHEN run_at > now() THEN 'scheduled' ELSE 'queued' END, priority,
+       created_at, run_at, coalesce((rare ->> 'held')::timestamptz, run_at, now()),
+       coalesce(run_at <= now(), true) AND rare ->> 'held' IS NULL, max_attempts, policy, metadata,
        params, CASE WHEN tags IS NULL THEN '{}' ELSE array(SELECT jsonb_array_elements_text(tags::jsonb)) END,
        owner, retention, (rare ->> 'deadline')::timestamptz, rare ->> 'unique_key', rare ->> 'concurrency_key',
        (rare ->> 'weight')::int, decode(rare ->> 'cache_key', 'base64'), convert_to(rare ->> 'extra', 'UTF8'),
@@ -64,7 +66,7 @@ FROM (SELECT seq FROM {schema}.task WHERE status = 'pending' AND NOT lined AND d
       ORDER BY due_at, seq LIMIT $1 FOR UPDATE SKIP LOCKED) AS due
 WHERE task.seq = due.seq
 RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions, task.due_at, task.seq,
-          task.queue IN (SELECT name FROM {schema}.queue) AS has_settings;
+          task.queue IN (SELECT name FROM {schema}.queue) AS has_settings, {has_steps} AS has_steps;
 
 -- name: drop_leftovers
 -- Jobs of tasks that were cancelled while a claim had locked their jobs, which it then put back.
@@ -95,7 +97,7 @@ RETURNING task.task_id, task.attempt, task.job_id, task.cancel_requested_at IS N
 -- name: lock_running
 SELECT task.seq, task.task_id, task.job_id, task.queue, task.concurrency_key,
        task.cancel_requested_at IS NOT NULL AS cancelled, task.type, task.owner, task.usage,
-       task.awaited, task.waiter, {head}
+       task.awaited, task.waiter, task.has_dependants, {head}
 FROM {schema}.task JOIN unnest($1::uuid[], $2::int[]) AS lease (task_id, attempt)
     ON task.task_id = lease.task_id AND task.attempt = lease.attempt
 WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
@@ -105,12 +107,12 @@ WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
 WITH stored AS (
     UPDATE {schema}.task SET status = ended.status, reason = NULL, ending = ended.ending, finished_at = now(),
         tries = ended.tries, crashes = ended.crashes, interruptions = 0, result = ended.result, error = ended.error,
-        peak_memory = ended.peak_memory, lease_expires_at = NULL, lined = false, expires_at = now() + task.retention
+        peak_memory = ended.peak_memory, lease_expires_at = NULL, lined = false, expires_at = {expires}
     FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[], $6::int[], $7::bytea[], $8::bytea[],
                 $9::bigint[])
         AS ended (task_id, attempt, status, ending, tries, crashes, result, error, peak_memory)
     WHERE task.task_id = ended.task_id AND task.attempt = ended.attempt AND task.status = 'running'
-    RETURNING task.task_id, task.job_id, task.type, task.owner, task.status, task.started_at, task.ending,
+    RETURNING task.seq, task.task_id, task.job_id, task.type, task.owner, task.status, task.started_at, task.ending,
         task.has_dependants, task.queue, task.concurrency_key, task.awaited, task.waiter
 ), counted AS (
     INSERT INTO {schema}.usage_by_day AS kept
@@ -124,7 +126,7 @@ WITH stored AS (
         completed = kept.completed + excluded.completed, failed = kept.failed + excluded.failed,
         cancelled = kept.cancelled + excluded.cancelled, run_time = kept.run_time + excluded.run_time
 )
-SELECT task_id, job_id, has_dependants, queue, owner, concurrency_key, awaited, waiter FROM stored;
+SELECT seq, task_id, job_id, has_dependants, queue, owner, concurrency_key, awaited, waiter FROM stored;
 
 -- name: keep_attempts
 INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
@@ -134,8 +136,10 @@ FROM {schema}.task JOIN unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint
     ON task.seq = ended.seq;
 
 -- name: requeue
--- The delay was computed by the worker's clock; the due time follows from it by the database's clock.
-UPDATE {schema}.task SET status = 'pending', reason = again.reason, due_at = now() + again.delay, lined = false,
+-- The delay was computed by the worker's clock; the due time follows from it by the database's clock. Without a delay the
+-- task waits for others.
+UPDATE {schema}.task SET status = 'pending', reason = again.reason,
+    due_at = coalesce(now() + again.delay, '9999-01-01 00:00:00+00'), lined = false,
     tries = again.tries, crashes = again.crashes, interruptions = again.interruptions, error = again.error,
     sequence = again.sequence, worker = NULL, lease_expires_at = NULL, started_at = NULL
 FROM unnest($1::bigint[], $2::text[], $3::interval[], $4::int[], $5::int[], $6::int[], $7::bytea[], $8::int[])
@@ -164,7 +168,7 @@ FROM unnest($1::bigint[], $2::bytea[], $3::bytea[]) AS report (seq, progress, us
 WHERE task.seq = report.seq;
 
 -- name: task_by_id
-SELECT {task} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now());
+SELECT {task}, has_dependants FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now());
 
 -- name: follow_task
 -- An end that comes later finds the mark: this process ($2), or no name if several wait. False while another transaction
@@ -186,11 +190,14 @@ SELECT EXISTS (SELECT FROM marked) OR NOT EXISTS (
 SELECT {listed} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;
 
 -- name: lock_task
-SELECT seq, status, owner, type, queue, concurrency_key, unique_key, has_dependants, extra,
+SELECT seq, task_id, status, owner, type, queue, concurrency_key, unique_key, has_dependants, extra,
        coalesce(expires_at <= now(), false) AS is_over,
        attempt > 0 AND position('/problems/dependency-failed' in coalesce(convert_from(error, 'UTF8'), '')) = 0
            AS saw_all
 FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
+
+-- name: heads_by_seq
+SELECT seq, now() AS now, {head} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq;
 
 -- name: head_by_seq
 SELECT now() AS now, {head} FROM {schema}.task WHERE seq = $1;
@@ -200,22 +207,23 @@ SELECT seq, {head} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL
 
 -- name: cancel_pending
 UPDATE {schema}.task SET status = 'cancelled', reason = NULL, finished_at = now(), cancel_requested_at = now(),
-    lined = false, expires_at = now() + retention
+    lined = false, expires_at = {expires}
 WHERE seq = $1 RETURNING {head};
 
 -- name: request_cancel
 UPDATE {schema}.task SET cancel_requested_at = coalesce(cancel_requested_at, now()) WHERE seq = $1;
 
--- name: keep_latest_attempt
+-- name: keep_latest_attempts
 INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
 SELECT seq, attempt, worker, started_at, finished_at, ending, error, peak_memory FROM {schema}.task
-WHERE seq = $1 AND worker IS NOT NULL;
+WHERE seq = ANY($1::bigint[]) AND worker IS NOT NULL;
 
--- name: retry_task
+-- name: retry_tasks
 UPDATE {schema}.task SET status = 'pending', reason = 'queued', due_at = now(), lined = false, tries = 0, crashes = 0,
     interruptions = 0, worker = NULL, started_at = NULL, finished_at = NULL, ending = NULL,
-    cancel_requested_at = NULL, error = NULL, progress = NULL, peak_memory = NULL, sequence = $2, expires_at = NULL
-WHERE seq = $1;
+    cancel_requested_at = NULL, error = NULL, progress = NULL, peak_memory = NULL, sequence = again.sequence,
+    expires_at = NULL
+FROM unnest($1::bigint[], $2::int[]) AS again (seq, sequence) WHERE task.seq = again.seq;
 
 -- name: delete_keys
 DELETE FROM {schema}.idempotency WHERE task_id = $1;
@@ -277,6 +285,16 @@ WHERE NOT EXISTS (
       AND ((task.status = 'pending' AND task.lined AND seen.status = 'queued')
            OR (task.status = 'running' AND task.job_id = seen.id)));
 
+-- name: lift_steps
+-- Move jobs that older processes have queued for tasks with steps, or for children, to where older workers do not look.
+UPDATE {schema}.pgqueuer SET entrypoint = regexp_replace(pgqueuer.entrypoint, '^([^/]+)/(@1/)?', '\1/@2/') WHERE id IN (
+    SELECT seen.id FROM (SELECT id, dedupe_key, status, entrypoint FROM {schema}.pgqueuer
+                         WHERE id > $1 ORDER BY id LIMIT $2) AS seen
+    JOIN {schema}.task ON task.task_id = CASE WHEN seen.dedupe_key LIKE '________-____-____-____-____________'
+        AND translate(seen.dedupe_key, '0123456789abcdef', '') = '----' THEN seen.dedupe_key::uuid END
+    WHERE seen.status = 'queued' AND seen.entrypoint NOT LIKE '%/@2/%' AND seen.entrypoint NOT LIKE '/%' AND {has_steps})
+  AND status = 'queued';
+
 -- name: jobs_window
 SELECT id FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id OFFSET $2 - 1 LIMIT 1;
 
@@ -335,7 +353,9 @@ WHERE status = 'running' AND worker = ANY($1::text[]) ORDER BY started_at, seq;
 WITH next AS (
     SELECT seq, octet_length(params) + octet_length(metadata) + coalesce(octet_length(result), 0)
                 + coalesce(octet_length(error), 0)
-                + (SELECT coalesce(sum(octet_length(data)), 0) FROM {schema}.task_event WHERE task_seq = seq) AS size
+                + (SELECT coalesce(sum(octet_length(data)), 0) FROM {schema}.task_event WHERE task_seq = task.seq)
+                + (SELECT coalesce(sum(400 + coalesce(octet_length(value), 0) + coalesce(octet_length(question), 0)), 0)
+                   FROM {schema}.step WHERE task_seq = task.seq) AS size
     FROM {schema}.task WHERE seq > $1 AND (expires_at IS NULL OR expires_at > now()) ORDER BY seq LIMIT $2
 ), counted AS (
     SELECT seq, sum(size) OVER (ORDER BY seq) - size AS before FROM next
