@@ -89,7 +89,7 @@ BLIND = {
                      "engine.delete", "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft",
                      "bulk.create", "bulk.find", "bulk.find_tasks", "bulk.step", "bulk.hold", "bulk.stop",
                      "schedules.delete", "webhooks.change", "webhooks.delete",
-                     "steps.find", "steps.find_some", "steps.find_children", "steps.answer",
+                     "steps.find", "steps.find_last", "steps.find_some", "steps.find_children", "steps.answer",
                      "webhooks.find_deliveries", "webhooks.redeliver", "queues.find_run_time"), BY_ID),
     **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete", "steps.start_children",
                      "steps.run_children_again", "steps.close_question"), LEASE),
