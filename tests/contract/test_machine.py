@@ -191,7 +191,8 @@ class EngineMachine(FamilyRules):
     ) -> Any:
         now = self.clock.now()
         draft = make_draft(
-            now, unique_key=unique_key, on_conflict=on_conflict, extra=Extra(depends_on=tuple(depends_on), group="tied"),
+            now, unique_key=unique_key, on_conflict=on_conflict,
+            extra=Extra(depends_on=tuple(depends_on), group="tied"),
             deadline=None if deadline is None else now + deadline,
         )  # fmt: skip
         [receipt] = self.run(self.engine.submit([draft]))
