@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from tasker import Context, task
-from tasker.tasktypes.context import SyncContext
+from tasker import Context, SyncContext, task
 
 
 @dataclass

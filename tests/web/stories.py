@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -22,14 +23,16 @@ APPROVAL = {
     "required": ["approved"],
 }
 
+_numbers = count(1)
+
 
 class Story:
-    """One task. `claim` is its running attempt."""
+    """One task, of a type of its own if none is given. `claim` is its running attempt."""
 
-    def __init__(self, engine: Engine, clock: ManualClock, type: str = "named") -> None:
+    def __init__(self, engine: Engine, clock: ManualClock, type: str = "") -> None:
         self.engine = engine
         self.clock = clock
-        self.type = type
+        self.type = type or f"story{next(_numbers)}"
         self.driver = Driver(engine, clock)
         self.task_id: UUID
         self.claim: Claim

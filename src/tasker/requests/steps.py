@@ -61,9 +61,10 @@ def read_input(body: bytes) -> Input:
     faults = Faults()
     given = read_object(body)
     fields = read_members(given, InputBody, faults)
-    for name in ("name", "value"):
-        if name not in given:
-            faults.put(missing_field("", name))
+    if given.get("name") is None:
+        faults.put(missing_field("", "name"))
+    if "value" not in given:
+        faults.put(missing_field("", "value"))
     faults.check()
     return Input(fields["name"], bytes(_decode_value(body).value), fields.get("asked_at"))
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from tasker.errors import InputTimeout, ResultError
 from tasker.model.steps import Question, Step, Wait
@@ -59,7 +59,7 @@ def make_asking(
         raise ValueError(f"question {name!r}: a default needs a timeout")
     shown = Raw(_json(name, "schema", schema))
     question = msgspec.json.encode(
-        Question(name=name, message=str(message), schema=shown, default=None if standby is None else Raw(standby))
+        Question(name=name, message=str(message), schema=shown, default=UNSET if standby is None else Raw(standby))
     )
     if len(question) > MAX_QUESTION:
         raise ValueError(f"question {name!r} takes {len(question):,} bytes as JSON, more than {MAX_QUESTION:,}")

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from tasker.model.steps import StepKind
 from tasker.rules.steps import StepState
-from tasker.wire.shapes import Always, Moment, Sometimes, choices
+from tasker.wire.shapes import Moment, Sometimes, choices
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class StepChildren(Struct, frozen=True, kw_only=True):
     cancelled: int
 
 
-class Step(Struct, frozen=True, kw_only=True):
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that a task has done once and remembers, or waits for. `attempt`: the one that stored it.
 
     `value`: a step's result, or the answer to a question; null if it is longer than 4 KiB, then `value_preview` has the
@@ -50,8 +50,8 @@ class Step(Struct, frozen=True, kw_only=True):
     ]
     attempt: int
     started_at: Moment
-    finished_at: Always[Moment | None] = None
-    value: Always[Any] = None
+    finished_at: Moment | None
+    value: Any
     value_preview: Sometimes[str] | None = None
     until: Sometimes[Moment] | None = None
     message: Sometimes[str] | None = None

@@ -58,6 +58,85 @@ async def story(context: Context, prompt: str, words: int = 40) -> str:
     return "The end"
 
 
+class Approval(BaseModel):
+    """What the person who ships says."""
+
+    approved: bool
+    comment: str = ""
+
+
+class Guest(BaseModel):
+    name: Annotated[str, Field(min_length=2)]
+    age: Annotated[int, Field(ge=0)]
+    wishes: list[str] = []
+
+
+async def charge(amount: float) -> dict[str, float]:
+    """Take the money."""
+    await asyncio.sleep(0.1)
+    return {"amount": amount}
+
+
+@task(queue="orders")
+async def order(context: Context, number: int, pages: int = 3) -> str:
+    """Charge, print every page, and ship it if somebody says so."""
+    await context.step("charge", charge, 12.5)
+    await context.map(page, list(range(pages)))
+    answer = await context.ask("approve", Approval, message=f"Ship order {number}?", timeout="P3D")
+    await context.step("ship", charge, 1.0)
+    return f"shipped, {answer.comment}" if answer.approved else "not shipped"
+
+
+@task(queue="orders")
+async def page(number: int) -> str:
+    """Print a page; the seventh fails."""
+    if number == 7:
+        raise ValueError("there is no picture on page 7")
+    return f"page {number}"
+
+
+@task(queue="orders")
+async def invite(context: Context, text: str = "Who comes?") -> str:
+    """Ask who comes."""
+    guest = await context.ask("guest", Guest, message=text)
+    return f"{guest.name}, {guest.age}, {','.join(guest.wishes)}"
+
+
+@task(queue="orders")
+async def album(context: Context, pages: int) -> int:
+    """Print many pages, of which some may fail, and fail in the end."""
+    for number in range(5):
+        await context.step("look", charge, number)
+    done = await context.map(page, list(range(pages)), return_errors=True)
+    await context.call(order_some, pages)
+    raise RuntimeError(f"{len(done)} pages, and no cover")
+
+
+@task(queue="orders")
+async def order_some(context: Context, pages: int) -> int:
+    """Print a few pages more: a child with children."""
+    return len(await context.map(page, list(range(min(pages, 3)))))
+
+
+@task(queue="orders")
+async def slowly(context: Context, gate: str) -> int:
+    """Do a step, wait for a file at `gate`, do another one."""
+
+    async def wait() -> int:
+        while not Path(gate).exists():
+            await asyncio.sleep(0.02)
+        return 2
+
+    await context.step("first", charge, 1)
+    return await context.step("second", wait)
+
+
+@task(queue="orders")
+async def doze(context: Context) -> None:
+    """Sleep for a long time."""
+    await context.sleep("until it is spring", days=90)
+
+
 @task
 async def say(text: str) -> str:
     """Return what came, whatever it is."""

@@ -48,6 +48,13 @@ class Stage:
             assert time.monotonic() < until
             time.sleep(0.05)
 
+    def parked(self, task_id: str) -> None:
+        """Wait until a task waits for a person or sleeps."""
+        until = time.monotonic() + WITHIN
+        while self.client.get(f"/task/{task_id}").json().get("reason") not in ("input_required", "sleeping"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
     def fill(self) -> dict[str, str]:
         """Make tasks of every kind; return the ids of some by what they are."""
         ids = {
@@ -67,6 +74,15 @@ class Stage:
         ids["waiting"] = self.submit("story", "Tell me of clocks")
         ids["cancelled"] = self.submit("story", "Never told")
         self.client.post(f"/task/{ids['cancelled']}/cancel")
+        ids |= {
+            "asks": self.submit("order", 7, 6),
+            "album": self.submit("album", 30),
+            "invite": self.submit("invite", HOSTILE[0]),
+            "sleeps": self.submit("doze"),
+        }
+        self.end(ids["album"])
+        for name in ("asks", "invite", "sleeps"):
+            self.parked(ids[name])
         ids |= self._fill_other_pages()
         self.started(ids["running"])
         return ids

@@ -153,6 +153,7 @@ class GroupCommit:
             results = [_apply(item.work, tx) for item in batch]
             self._after_work(tx)
             self._before_commit(tx)
+            self._after_work(tx)  # serving may have failed tasks whose deadline has passed
             tx.finish()
         except Exception as error:  # of any kind: a bug in one item must not stop the writer
             self._failed(batch, error)

@@ -70,3 +70,14 @@ FROM {schema}.step WHERE task_seq = $1 AND kind = 'children';
 -- name: asked_of
 SELECT {step} FROM {schema}.step
 WHERE task_seq = $1 AND asks IS NOT NULL AND (until IS NULL OR until > now()) ORDER BY number LIMIT 1;
+
+-- name: insert_archived_step
+INSERT INTO {schema}.step (task_seq, number, key, name, kind, attempt, started_at, finished_at, until, asks, answered_by,
+    is_awaited, may_run_again, max_in_flight, total, stored, in_flight, completed, failed, cancelled, question, value,
+    secret_value)
+SELECT seq, :number::int, :key::text, :name::text, :kind::text, :attempt::int, :started_at::timestamptz,
+       :finished_at::timestamptz, :until::timestamptz, CASE WHEN :asks::boolean THEN owner END, :answered_by::text,
+       :is_awaited::boolean, :may_run_again::boolean, :max_in_flight::int, :total::int, :stored::int, :in_flight::int,
+       :completed::int, :failed::int, :cancelled::int, :question::bytea, :value::bytea,
+       CASE WHEN :is_secret::boolean THEN ''::bytea END
+FROM {schema}.task WHERE task_id = :task_id;

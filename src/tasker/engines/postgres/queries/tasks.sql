@@ -353,7 +353,9 @@ WHERE status = 'running' AND worker = ANY($1::text[]) ORDER BY started_at, seq;
 WITH next AS (
     SELECT seq, octet_length(params) + octet_length(metadata) + coalesce(octet_length(result), 0)
                 + coalesce(octet_length(error), 0)
-                + (SELECT coalesce(sum(octet_length(data)), 0) FROM {schema}.task_event WHERE task_seq = seq) AS size
+                + (SELECT coalesce(sum(octet_length(data)), 0) FROM {schema}.task_event WHERE task_seq = task.seq)
+                + (SELECT coalesce(sum(400 + coalesce(octet_length(value), 0) + coalesce(octet_length(question), 0)), 0)
+                   FROM {schema}.step WHERE task_seq = task.seq) AS size
     FROM {schema}.task WHERE seq > $1 AND (expires_at IS NULL OR expires_at > now()) ORDER BY seq LIMIT $2
 ), counted AS (
     SELECT seq, sum(size) OVER (ORDER BY seq) - size AS before FROM next
