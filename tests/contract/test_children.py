@@ -615,3 +615,19 @@ async def test_a_retried_parent_keeps_what_its_children_have_done(
     assert (await driver.get(child)).status is Status.COMPLETED
     [found] = await engine.steps.find_children(claim.task_id, "map")
     assert found.result == b"1"
+
+
+async def test_children_that_are_gone_are_not_started_again(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+    claim = await claim_parent(driver)
+    drafts = child_drafts(claim.task_id, clock.now(), 2)
+    given = new_children(claim.task_id, drafts, clock.now())
+    await engine.steps.start_children(claim.lease, given, most=9)
+    await end_children(driver)
+    await driver.finish(claim, BROKEN)
+    await engine.delete(drafts[0].task_id)
+    await engine.retry(claim.task_id)
+    again = await driver.claim_one()
+    step = await engine.steps.start_children(again.lease, given, most=9)
+    assert step is not None
+    assert (step.completed, step.open_children) == (2, 0)
+    assert await claim_children(driver) == []

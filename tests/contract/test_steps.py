@@ -345,8 +345,11 @@ async def test_an_answer_wakes_no_task_that_waits_for_something_else(
 
 
 async def test_an_answer_does_not_end_a_snooze(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+    """Though an earlier attempt was parked for it."""
     claim = await ask(driver, clock)
-    await driver.finish(claim, Snoozed(HOUR))
+    await park(driver, claim, inputs=("approve",), until=clock.now() + SECOND)
+    clock.advance(SECOND)
+    await driver.finish(await driver.claim_one(), Snoozed(HOUR))
     await engine.steps.answer(claim.task_id, "approve", b"true", "ann")
     assert await driver.claim() == []
     clock.advance(HOUR)

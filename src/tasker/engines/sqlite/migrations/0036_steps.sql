@@ -6,7 +6,7 @@
 CREATE TABLE step (
     id            INTEGER PRIMARY KEY,
     task_seq      INTEGER NOT NULL,
-    number        INTEGER NOT NULL,
+    number        INTEGER NOT NULL CHECK (number < 1048576),
     key           TEXT NOT NULL,
     name          TEXT NOT NULL,
     kind          TEXT NOT NULL,
