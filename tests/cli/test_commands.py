@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -259,6 +260,54 @@ def test_get_shows_a_task(run: Run) -> None:
     assert "attempt 1: succeeded, " in shown
     task = json.loads(run("get", task_id, "--attempts", "--json").out)
     assert [attempt["ending"] for attempt in task["attempts"]] == ["succeeded"]
+
+
+def test_a_task_asks_and_is_answered(run: Run) -> None:
+    task_id = run("run", "order", "5", "--detach").out.strip()
+    asked = _asked(run, task_id, "approve")
+    assert [line.partition(":")[0] for line in asked] == ["name", "message", "members", "asked"]
+    assert asked[1:3] == ["message:   Ship for 5?", "members:   ok (boolean), by (string)"]
+    for words, said in (
+        (["yes"], "/value: expected object, got string"),
+        (["ok=perhaps"], "/value/by: `by` is missing"),
+        (["ok=true", "ann"], "expected one value, or the members of an object"),
+        ([], "VALUE: expected the answer to 'approve'"),
+    ):
+        done = run("input", task_id, "approve", *words)
+        assert (done.code, done.out, said in done.err) == (Exit.USAGE, "", True), done.err
+    assert run("input", task_id, "word", "fast").code == Exit.CONFLICT
+    assert run("input", task_id, "approve", "ok=true", "by=ann").err.startswith("Answered; the task is ")
+    assert "choices:   fast, slow" in _asked(run, task_id, "word")
+    assert f"asks:      word: How? (tasker input {task_id})" in run("get", task_id).out.splitlines()
+    assert json.loads(run("input", task_id, "word", "fast", "--json").out)["task_id"] == task_id
+    assert run("get", task_id, "--wait").out == '["receipt of 5", "ann", "fast"]\n'
+    assert run("input", task_id) == Done(0, "", "It asks nothing.\n")
+    assert run("input", task_id, "word", "slow").code == Exit.CONFLICT
+    assert run("input", NO_TASK, "word", "slow").code == Exit.NOT_FOUND
+    assert run("input", "x").code == Exit.USAGE
+
+
+def test_steps_and_children_are_shown(run: Run) -> None:
+    task_id = run("run", "order", "5", "--detach").out.strip()
+    _asked(run, task_id, "approve")
+    lines = run("get", task_id, "--steps").out.splitlines()
+    steps = [re.sub(r"(, \d{4}-| until ).*?(?=: |$)", "", line) for line in lines if line.startswith("step ")]
+    assert steps == [
+        "step 1: charge, step completed: receipt of 5",
+        "step 2: echo, children completed: 1 of 1 have ended",
+        "step 3: approve, input waiting",
+    ]
+    assert "children:  1 completed" in lines
+    [child] = run("ls", "--parent", task_id, "-q").out.split()
+    assert f"parent:    {task_id}" in run("get", child).out.splitlines()
+
+
+def _asked(run: Run, task_id: str, name: str) -> list[str]:
+    """Return what `tasker input` shows once the task asks this."""
+    limit = monotonic() + 30
+    while (lines := run("input", task_id).out.splitlines())[:1] != [f"name:      {name}"]:
+        assert monotonic() < limit, lines
+    return lines
 
 
 def test_healthcheck(service: Server) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from tasker.cli.params import Accepts, UsageError, read_accepts, read_params
+from tasker.cli.params import Accepts, UsageError, read_accepts, read_params, read_value
 from tasker.tasktypes.registry import Registry
 
 
@@ -38,6 +38,46 @@ def test_words(words: list[str], params: Any) -> None:
     read = read_params(words)
     assert read == params
     assert repr(read) == repr(params)
+
+
+OBJECT = {
+    "$ref": "#/$defs/A",
+    "$defs": {"A": {"properties": {"ok": {"type": "boolean"}, "by": {"type": "string"}, "more": {}}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "schema", "value"),
+    [
+        (["true"], {}, True),
+        (["true"], {"type": "string"}, "true"),
+        (["true"], {"type": ["string", "boolean"]}, True),
+        (["4"], {"enum": ["4", "5"]}, "4"),
+        (["4"], {"enum": [4, 5]}, 4),
+        (["yes"], {"type": "boolean"}, "yes"),
+        (["[1,2]"], {"type": "array"}, [1, 2]),
+        (["a=b"], {"type": "string"}, "a=b"),
+        (["a=4"], {}, {"a": "4"}),
+        (["ok=true", "by=7", "more=4"], OBJECT, {"ok": True, "by": "7", "more": "4"}),
+        (["ok:=false", "by=ann"], {}, {"ok": False, "by": "ann"}),
+        (['{"ok":true}'], OBJECT, {"ok": True}),
+        (["null"], {}, None),
+        ([""], {}, ""),
+    ],
+)
+def test_the_words_of_one_value(words: list[str], schema: Any, value: Any) -> None:
+    read = read_value(words, schema)
+    assert (read, repr(read)) == (value, repr(value))
+
+
+def test_one_value_is_one(tmp_path: Path) -> None:
+    for words in (["a", "b"], ["ok=true", "b"]):
+        with pytest.raises(UsageError, match="expected one value"):
+            read_value(words, {})
+    file = tmp_path / "answer"
+    file.write_text('{"a": 1}')
+    assert read_value([f"@{file}"], {}) == {"a": 1}
+    assert read_value([f"@{file}"], {"type": "string"}) == '{"a": 1}'
 
 
 def test_numbers_that_no_float_holds_are_sent_with_their_digits() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,12 @@ from tasker.client import (
     InvalidRequest,
     NotAllowed,
     NotFound,
+    Question,
     SubmitOptions,
     TaskCancelled,
     Tasker,
     TaskFailed,
+    TaskHandle,
     WaitTimeout,
 )
 from tests.server import Server, run_server
@@ -123,6 +126,73 @@ def test_lists_and_attempts(client: Tasker) -> None:
     assert task.attempts is not None
     assert [attempt.ending for attempt in task.attempts] == ["succeeded"]
     assert (task.tags, task.metadata) == (("listed",), {"by": "test"})
+
+
+def _until_asked(handle: TaskHandle, name: str, times: int = 1) -> Question | None:
+    """Follow a task's events until it asks this, perhaps for the second time."""
+    for event in handle.events():
+        times -= event.type == "input_required" and event.name == name
+        if times == 0:
+            return handle.get().input
+    raise AssertionError(f"it has ended and did not ask {name!r}")
+
+
+def test_a_task_that_asks_is_answered(client: Tasker) -> None:
+    handle = client.submit("order", 5)
+    asked = _until_asked(handle, "approve")
+    assert asked is not None
+    assert (asked.name, asked.message, asked.expires_at) == ("approve", "Ship for 5?", None)
+    for value, place in (("yes", "/value"), ({"ok": 1, "by": "ann"}, "/value/ok"), ({"ok": True}, "/value/by")):
+        with pytest.raises(InvalidRequest, match=place):
+            handle.input("approve", value)
+    with pytest.raises(Conflict, match="does not ask 'word'"):
+        handle.input("word", "fast")
+    for _ in range(2):
+        client.input(handle.task_id, "approve", {"ok": True, "by": "ann"}, asked_at=asked.asked_at)
+    with pytest.raises(Conflict, match="answered already"):
+        client.input(handle.task_id, "approve", {"ok": False, "by": "bob"}, asked_at=asked.asked_at)
+    word = _until_asked(handle, "word")
+    assert word is not None
+    assert word.schema["enum"] == ["fast", "slow"]
+    handle.input("word", "slow")
+    assert handle.result(timeout=30) == ["receipt of 5", "ann", "slow"]
+    assert [(step.key, step.kind, step.state) for step in handle.steps()] == [
+        ("charge", "step", "completed"),
+        ("echo", "children", "completed"),
+        ("approve", "input", "completed"),
+        ("word", "input", "completed"),
+    ]
+    whole = client.get(handle.task_id, steps=True, children=True, attempts=True)
+    assert whole.steps is not None
+    assert whole.steps[0].value == "receipt of 5"
+    [child] = whole.child_tasks or ()
+    assert (child.type, child.parent_id, child.root_id) == ("echo", handle.task_id, handle.task_id)
+    assert [task.task_id for task in client.find_many(parent=handle.task_id)] == [child.task_id]
+    types = [event.type for event in handle.events()]
+    assert {"step_started", "step_completed", "input_required", "input_given"} < set(types)
+
+
+def test_steps_are_kept_or_forgotten(client: Tasker) -> None:
+    handle = client.submit("order", 5)
+    _until_asked(handle, "approve")
+    handle.input("approve", {"ok": False, "by": "bob"})
+    _until_asked(handle, "word")
+    handle.input("word", "fast")
+    with pytest.raises(TaskFailed, match="refused by bob"):
+        handle.result(timeout=30)
+    options: dict[str, Any]
+    for options in ({"forget": ["nope"]}, {"from_": "nope"}, {"from_": "word", "forget": ["word"]}):
+        with pytest.raises(InvalidRequest):
+            client.retry(handle.task_id, **options)
+    replay = client.replay(handle.task_id, keep_steps=True)
+    with pytest.raises(TaskFailed, match="refused by bob"):  # with the answer that was copied
+        replay.result(timeout=30)
+    assert client.retry(handle.task_id, from_="approve").task_id == handle.task_id
+    _until_asked(handle, "approve", times=2)
+    assert [step.key for step in handle.steps()] == ["charge", "echo", "approve"]
+    with pytest.raises(Conflict, match=r"pending|running"):
+        client.retry(handle.task_id)
+    handle.cancel()
 
 
 def test_the_token_opens_the_service(tmp_path: Path) -> None:

@@ -91,17 +91,25 @@ def read_value(words: Sequence[str], schema: Mapping[str, Any]) -> Any:
 
     schema: the JSON Schema that it has to fit; {} if unknown.
     """
-    taken = _kinds(schema, schema)
-    is_object = all(_NAMED.fullmatch(word) for word in words) and taken != {"string"}
-    if is_object:
-        properties = _resolve(schema, schema).get("properties", {})
-        accepts = Accepts({name: _kinds(member, schema) for name, member in properties.items()})
-        return read_params(words, lambda: accepts)
+    taken = kinds_of_schema(schema)
+    if taken != {"string"} and all(_NAMED.fullmatch(word) for word in words):
+        return read_params(words, lambda: Accepts(properties_of(schema)))
     if len(words) > 1:
         raise UsageError("expected one value, or the members of an object as key=text or key:=json")
     text = _content(words[0]) if _is_source(words[0]) else words[0]
     value = _guess(text)
     return text if "string" in taken and not taken & _kinds_of(value) else value
+
+
+def kinds_of_schema(schema: Mapping[str, Any]) -> frozenset[str]:
+    """Return the kinds of JSON that fit a schema; none if it is not simple."""
+    return _kinds(schema, schema)
+
+
+def properties_of(schema: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Return the properties of objects that fit a schema, and the kinds of JSON that each takes."""
+    properties: Mapping[str, Any] = _resolve(schema, schema).get("properties", {})
+    return {name: _kinds(member, schema) for name, member in properties.items()}
 
 
 def read_seconds(text: str) -> int | None:
