@@ -464,3 +464,11 @@ async def test_a_call_that_was_cancelled_before_it_began_is_not_forgotten(rig: R
         return "done"
 
     assert await run(rig, changes_its_mind, store.stepper()) == Succeeded(b'"done"')
+
+
+async def test_a_thread_with_a_loop_of_its_own_may_call_the_context(rig: Rig, store: Store) -> None:
+    async def in_a_thread(context: Context) -> str:
+        receipt = await asyncio.to_thread(asyncio.run, context.step("charge", charge, "a"))
+        return receipt.order
+
+    assert await run(rig, in_a_thread, store.stepper()) == Succeeded(b'"a"')

@@ -110,7 +110,7 @@ class Call:
             return _unwound(self._durable, False, "it returned")
         forgotten = None if self._context is None else forgotten_in(self._context)
         if forgotten is not None:
-            detail = f"context.{forgotten} was never awaited, and did nothing: write `await context.{forgotten}`"
+            detail = f"{forgotten} was never awaited, and did nothing: write `await {forgotten}`"
             return Failed(problem("task-failed", detail))
         result = self._type.encode_result(value)
         if len(result) <= self._max_result:
@@ -135,6 +135,7 @@ def _unwound(durable: Durable, has_let_go: bool, what: str) -> Outcome:
     if has_let_go:
         return Parked(durable.wait)
     detail = f"the task has to wait, and its function was told so by the exception Parking, but {what} instead"
+    detail += " (`except BaseException`, or a gather with return_exceptions=True?)"
     return Failed(problem("park-swallowed", detail))
 
 

@@ -161,7 +161,7 @@ class Context(DurableContext):
         raises stores nothing. Raises what it raises, StepChanged, ResultError, and ValueError for an unsuitable key.
         """
         operation = calls_of(self).step(name, function, args, kwargs, key=key, retry=retry, returns=returns)
-        return self._run(operation, f"step({name!r})")
+        return self._run(operation, f"context.step({name!r})")
 
     def sleep(
         self,
@@ -176,7 +176,7 @@ class Context(DurableContext):
     ) -> Coroutine[Any, Any, None]:
         """Sleep for a time, or until one (with a time zone). A sleep of more than a moment gives the slot back."""
         units = {"seconds": seconds, "minutes": minutes, "hours": hours, "days": days}
-        return self._run(calls_of(self).sleep(name, units, key=key, until=until), f"sleep({name!r})")
+        return self._run(calls_of(self).sleep(name, units, key=key, until=until), f"context.sleep({name!r})")
 
     @overload
     def ask(
@@ -224,7 +224,7 @@ class Context(DurableContext):
         operation = calls_of(self).ask(
             name, type_, message=message, choices=choices, timeout=timeout, default=default, key=key
         )
-        return self._run(operation, f"ask({name!r})")
+        return self._run(operation, f"context.ask({name!r})")
 
     @overload
     def call(
@@ -275,7 +275,7 @@ class Context(DurableContext):
         name. name: of the step, by default the type's.
         """
         operation = calls_of(self).call(target, args, kwargs, name=name, key=key, options=options)
-        return self._run(operation, f"call({type_name_of(target)!r})")
+        return self._run(operation, f"context.call({type_name_of(target)!r})")
 
     @overload
     def map(
@@ -383,7 +383,7 @@ class Context(DurableContext):
             max_in_flight=max_in_flight,
             return_errors=return_errors,
         )
-        return self._run(operation, f"map({type_name_of(target)!r})")
+        return self._run(operation, f"context.map({type_name_of(target)!r})")
 
     @overload
     def spawn(
@@ -438,9 +438,9 @@ class Context(DurableContext):
         """
         calls = calls_of(self)
         brood, start = calls.spawn(target, args, kwargs, name=name, key=key, options=options, detached=detached)
-        result = "result()"
+        result = "handle.result()"
         return self._run(
-            _handle(start, lambda: self._run(calls.result(brood), result)), f"spawn({type_name_of(target)!r})"
+            _handle(start, lambda: self._run(calls.result(brood), result)), f"context.spawn({type_name_of(target)!r})"
         )
 
     def _run(self, operation: Operation[R], what: str) -> Coroutine[Any, Any, R]:
