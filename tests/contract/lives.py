@@ -85,10 +85,18 @@ async def wait_and_submit(
 
 
 def unspent(claim: Claim) -> Claim:
-    """Return a claim without the usage of its attempt."""
-    return structs.replace(claim, usage=b"{}")
+    """Return a claim without the usage of its attempt, and without the hint that there may be steps."""
+    return structs.replace(claim, usage=b"{}", has_steps=False)
 
 
-LETTERS = {"created": "c", "started": "s", "retrying": "r", "completed": "e", "failed": "e", "cancelled": "e"}
+LETTERS = {
+    "created": "c",
+    "started": "s",
+    "retrying": "r",
+    "parked": "r",
+    "completed": "e",
+    "failed": "e",
+    "cancelled": "e",
+}
 LOG = re.compile("c(s?er|sr)*(s|s?e)?")
 """The form of a task's log: earlier attempts, ends before a retry, and the present state."""

@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
     invariant,
     multiple,
     precondition,
@@ -29,8 +28,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from msgspec import structs
-from tests.contract import ties
+from tests.contract import kin, ties
 from tests.contract.engines import ENGINES
+from tests.contract.family_rules import FamilyRules, unhinted
 from tests.contract.journal import by_task, read_all
 from tests.contract.lives import (
     LETTERS,
@@ -118,12 +118,12 @@ def open_counts(twins: list[Twin], now: datetime) -> list[PartitionStats]:
     return [found[type_] for type_ in sorted(found)]
 
 
-class EngineMachine(RuleBasedStateMachine):
+class EngineMachine(FamilyRules):
     """Every step is done to the engine and to the model."""
 
-    tasks: Bundle[UUID] = Bundle("tasks")
-    claims: Bundle[Claim] = Bundle("claims")
-    known = tasks | claims.map(lambda claim: claim.task_id)
+    tasks: Bundle[UUID] = FamilyRules.tasks
+    claims: Bundle[Claim] = FamilyRules.claims
+    known = FamilyRules.known
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -243,13 +243,20 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(task_id=known)
     def delete(self, task_id: UUID) -> None:
-        if self.is_allowed(self.engine.delete(task_id), task_id, Status.COMPLETED, Status.FAILED, Status.CANCELLED):
+        child = self.twins.get(task_id)
+        parent = None if child is None or child.parent is None else self.twins.get(child.parent)
+        allowed = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+        if parent is not None and not parent.status.is_terminal:
+            allowed = ()
+        if self.is_allowed(self.engine.delete(task_id), task_id, *allowed):
+            ties.delete(self.twins, self.twins[task_id], self.clock.now())
             kept = self.twins.pop(task_id).draft.retention or FOREVER
             self.graves[task_id] = None, self.clock.now() + max(kept, KEEP_TOMBSTONES_FOR)
             self.keys = {name: key for name, key in self.keys.items() if key[1] != task_id}
             assert self.run(self.engine.find(task_id)) is None
             assert self.run(self.engine.find_attempts(task_id)) == []
             assert self.run(self.engine.find_events(task_id)) == []
+            self.bury_gone()
 
     def is_allowed(self, step: Coroutine[Any, Any, Any], task_id: UUID, *allowed: Status) -> bool:
         """Take the step, and check that it is refused exactly if the model forbids it."""
@@ -302,7 +309,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert [key(twin) for twin in self.twins_of(got)] == [key(twin) for twin in expected]
             for claim, twin in zip(got, self.twins_of(got), strict=True):
                 assert twin in due, f"claimed, and not due for {types}: {claim}"
-                assert claim == twin.next_claim(worker, now)
+                assert unhinted(claim, twin) == twin.next_claim(worker, now)
                 twin.start(claim, now)
                 self.past[claim.lease] = claim
                 self.agree_on(claim.task_id)
@@ -334,7 +341,8 @@ class EngineMachine(RuleBasedStateMachine):
         assert min(len(takes), 1) <= len(claims) <= min(len(takes), limit, slots)
         twins = {twin.draft.task_id: twin for twin in takes}
         for claim in claims:
-            assert claim == twins[claim.task_id].next_claim(worker, self.clock.now())
+            twin = twins[claim.task_id]
+            assert unhinted(claim, twin) == twin.next_claim(worker, self.clock.now())
             twins.pop(claim.task_id).start(claim, self.clock.now())
             self.past[claim.lease] = claim
         for task_id in self.twins:
@@ -404,8 +412,10 @@ class EngineMachine(RuleBasedStateMachine):
 
     def end(self, twin: Twin, change: Transition) -> None:
         twin.end(change, self.clock.now())
+        if twin.status is Status.PENDING and change.ending in ("failed", "timed_out"):
+            kin.may_run_again(twin)
         ties.settle(self.twins, twin, self.clock.now())
-        self.ended += 1
+        self.ended += change.ending != "parked"
 
     @rule(claims=st.lists(claims, min_size=1, max_size=4, unique_by=lambda claim: claim.lease))
     def heartbeat(self, claims: list[Claim]) -> None:
@@ -515,7 +525,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.cursor = self.run(self.engine.journal.tail())
         self.clock.advance(seconds * SECOND)
         now = self.erase_until()
-        over = {task_id: twin for task_id, twin in self.twins.items() if twin.is_over(now)}
+        over = self.erasable({task_id: twin for task_id, twin in self.twins.items() if twin.is_over(now)})
         for task_id, twin in over.items():
             del self.twins[task_id]
             assert twin.expires_at is not None
@@ -540,6 +550,7 @@ class EngineMachine(RuleBasedStateMachine):
         now = self.clock.now()
         self.run(self.engine.fail_overdue(limit=1000))
         ties.pass_deadlines(self.twins, now)
+        self.bury_gone()
         page = self.run(self.engine.find_many(TaskFilter(), limit=1000))
         seen = [
             (task.task_id, task.status, task.reason, task.attempt, task.tries_left, task.expires_at)
@@ -548,6 +559,7 @@ class EngineMachine(RuleBasedStateMachine):
         alive = [twin for twin in self.twins.values() if not twin.is_over(now)]
         assert seen == [twin.seen(now) for twin in sorted(alive, key=lambda twin: -twin.order)]
         self.agree_on_open_tasks(alive, now)
+        self.agree_on_steps(now)
 
     def agree_on_open_tasks(self, alive: list[Twin], now: datetime) -> None:
         found, expected = self.run(self.engine.stats.open_counts()), open_counts(alive, now)
@@ -583,6 +595,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def agree_on(self, task_id: UUID) -> None:
         """Check that attempts are numbered 1, 2, 3..., only the last may be open, and each report is stored once."""
+        self.bury_gone()
         twin = None if self.expired_at(task_id) else self.twins.get(task_id)
         attempts = self.run(self.engine.find_attempts(task_id))
         events = self.run(self.engine.find_events(task_id))

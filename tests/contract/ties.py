@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
-from tests.contract.twin import Twin
+from tests.contract import kin
+from tests.contract.twin import NEVER, Twin
 
 from tasker.model import Draft, Status
 
-NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 Twins = dict[UUID, Twin]
 
 
@@ -62,9 +62,11 @@ def cancel(twins: Twins, twin: Twin, now: datetime) -> None:
 
 
 def settle(twins: Twins, ended: Twin, now: datetime) -> None:
-    """Release the dependants of an ended task, or fail them and in turn their dependants."""
+    """Release the dependants of an ended task, or fail them and in turn their dependants; settle it for its family."""
     if not ended.status.is_terminal:
         return
+    kin.note_end(twins, ended, now)
+    settle_children(twins, ended, now)
     for twin in list(twins.values()):
         if ended.draft.task_id not in twin.waits:
             continue
@@ -76,6 +78,29 @@ def settle(twins: Twins, ended: Twin, now: datetime) -> None:
         elif not twin.waits:
             twin.due_at = max(now, twin.draft.run_at or now)
             twin.reason = "scheduled" if twin.due_at > now else "queued"
+
+
+def settle_children(twins: Twins, parent: Twin, now: datetime) -> None:
+    """Cancel the open children of a parent that did not succeed; the ended ones are kept no longer than it."""
+    is_bad = parent.status in (Status.FAILED, Status.CANCELLED)
+    for child in kin.children_of(twins, parent):
+        if child.status.is_terminal:
+            kin.keep_as_long(child, parent, now)
+        elif is_bad and not child.step.is_detached and not child.cancel_requested:
+            cancel(twins, child, now)
+
+
+def delete(twins: Twins, parent: Twin, now: datetime) -> None:
+    """A deleted parent takes its children along: the open ones are cancelled, and gone when they have ended."""
+    for child in kin.children_of(twins, parent):
+        child.parent = None
+        if not child.status.is_terminal and child.step.is_detached:
+            continue
+        child.is_gone_at_end = True
+        if child.status.is_terminal:
+            child.is_gone = True
+        else:
+            cancel(twins, child, now)
 
 
 def pass_deadlines(twins: Twins, now: datetime) -> None:
@@ -103,6 +128,8 @@ def may_retry(twins: Twins, twin: Twin, now: datetime) -> bool:
 
 
 def retry(twins: Twins, twin: Twin, now: datetime) -> None:
+    status = twin.status
     twin.retry(now)
+    kin.reopen(twins, twin, status)
     twin.is_orphan = False
     wait_for(twin, {other for other in twin.draft.depends_on if other in twins and not twins[other].status.is_terminal})

@@ -16,6 +16,8 @@ from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 SECOND = timedelta(seconds=1)
 LEASE = 30.5 * SECOND
 """Leases and keys end between whole seconds, and the clock moves by whole seconds: the exact moment is not tested."""
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""When a task is due that waits for others alone."""
 CUT_OFF = datetime.min.replace(tzinfo=UTC)
 """The end of a lease whose worker ended with an earlier process."""
 
@@ -47,6 +49,13 @@ class Twin:
         """Whether it failed because of a dependency."""
         self.was_passed = False
         """Whether the clock was set back while it was due: others that become due now may start before it."""
+        self.steps: dict[str, Any] = {}
+        """Its steps (kin.StepTwin) by key."""
+        self.parent: UUID | None = None
+        self.step: Any = None
+        """The step of its parent that started it."""
+        self.is_held = self.is_end_noted = self.is_gone_at_end = self.is_gone = False
+        self.finished_at = CUT_OFF
 
     @property
     def is_suspect(self) -> bool:
@@ -64,7 +73,7 @@ class Twin:
 
     def close(self, status: Status, now: datetime) -> None:
         self.happened[status] += 1
-        self.status = status
+        self.status, self.finished_at = status, now
         self.expires_at = None if self.draft.retention is None else now + self.draft.retention
 
     def next_claim(self, worker: str, now: datetime) -> Claim:
@@ -97,7 +106,7 @@ class Twin:
 
     def end(self, change: Transition, now: datetime) -> None:
         self.endings[-1] = change.ending
-        self.happened["ran"] += change.ending != "interrupted"
+        self.happened["ran"] += change.ending not in ("interrupted", "parked")
         self.tries, self.crashes, self.interruptions = change.tries, change.crashes, change.interruptions
         if change.status is not Status.PENDING:
             self.close(change.status, now)
@@ -105,7 +114,8 @@ class Twin:
             self.close(Status.CANCELLED, now)
         else:
             self.happened["retried"] += change.reason == "retrying"
-            self.status, self.reason, self.due_at = change.status, str(change.reason), change.run_at or now
+            due_at = NEVER if change.wait is not None and change.run_at is None else change.run_at or now
+            self.status, self.reason, self.due_at = change.status, str(change.reason), due_at
 
     def retry(self, now: datetime) -> None:
         self.happened["retried"] += 1
@@ -119,12 +129,14 @@ class Twin:
         lease: how long leases last from now on; None where they are no affair of the wall clock.
         """
         now = before + step
+        for one in self.steps.values():
+            one.clock_was_set(before, step)
         if self.status is Status.RUNNING and self.lease_until != CUT_OFF:
             self.lease_until = self.lease_until + step if lease is None else now + lease
         delayed = self.draft.is_delayed and self.draft.run_at is not None and self.draft.run_at > before
         if self.status is not Status.PENDING:
             return
-        if self.waits:
+        if self.waits or self.due_at == NEVER:
             if delayed:
                 self.move_delay(step)
         elif self.due_at <= before:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import threading
 from dataclasses import dataclass
 
@@ -131,3 +133,32 @@ async def sleep_and_store(context: Context) -> None:
 def tell_of_failures(context: SyncContext) -> list[str]:
     found = context.map(render, ["a", "b"], return_errors=True)
     return [type(one).__name__ if isinstance(one, ChildFailed) else one.order for one in found]
+
+
+@task
+async def collect_garbage() -> int:
+    return gc.collect()
+
+
+@task
+def swallow(context: SyncContext) -> str:
+    try:
+        context.sleep("nap", hours=2)
+    except BaseException:
+        return "anyway"
+    return "slept"
+
+
+async def _charge(name: str, context: Context) -> Receipt:
+    return await context.step("charge", charge_async, name, 1)
+
+
+@task(name="wrapped")
+@functools.wraps(_charge)
+def wrapped(name: str, context: Context) -> object:
+    return _charge(name, context)
+
+
+@task
+def store_much(size: int, context: SyncContext) -> int:
+    return len(context.step("much", lambda: "x" * size))

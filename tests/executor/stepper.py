@@ -115,11 +115,12 @@ class MemoryStepper:
                 return Superseded()
             if self.refusal is not None:
                 return self.refusal
-            return self._answer(request)
+            return self.reply(request)
         finally:
             self.open -= 1
 
-    def _answer(self, request: AnyRequest) -> AnyAnswer:
+    def reply(self, request: AnyRequest) -> AnyAnswer:
+        """Answer a request at once."""
         match request:
             case StoreStep(key, name, value):
                 return self._put(key, name=name, kind="step", value=value, finished_at=self.store.now)

@@ -7,10 +7,11 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
-from tasker.errors import Conflict, Fault
+from tasker.errors import Conflict, Fault, NotFound
 from tasker.model import Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.model.steps import OpenQuestion, Question, Step
@@ -55,6 +56,13 @@ class StepService:
         """
         await self._tasks.get(caller, task_id)
         return await self._store.find_last(task_id, limit=limit)
+
+    async def get(self, caller: Caller, task_id: UUID, key: str) -> Step:
+        """Return a step with its whole value, secrets masked. Raises NotFound, Expired."""
+        await self._tasks.get(caller, task_id)
+        for step in await self._store.find_some(task_id, [key]):
+            return structs.replace(step, secret_value=None)
+        raise NotFound(f"task {task_id} has no step {key!r}")
 
     async def children(self, caller: Caller, task_id: UUID, *, limit: int = SHOWN_CHILDREN) -> list[Task]:
         """Return some children of a task, the newest first, as lists show tasks."""

@@ -55,7 +55,7 @@ class Calls:
         if not callable(function):
             raise TypeError(f"step {name!r}: expected a function, got {function!r:.200}; write `lambda: ...`")
         policy = _ONCE if retry is None else read_retry(retry)
-        codec = codec_of(returned_by(function) if returns is ABSENT else returns)
+        codec = codec_of(returned_by(_called(function, args)) if returns is ABSENT else returns)
         return self._step(self.durable.take_key(name, key), Invoke(name, function, args, kwargs), codec, policy)
 
     def sleep(
@@ -200,6 +200,13 @@ class Calls:
         step = yield from stored_or(self.durable, request, request.key, "sleep")
         if step.finished_at is None:
             yield from wait_for(self.durable, step.key, Wait(until=step.until))
+
+
+def _called(function: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
+    """Return the function that a step runs: with `asyncio.to_thread` the one that runs in the thread."""
+    if getattr(function, "__module__", None) == "asyncio.threads" and args:
+        return args[0]  # type: ignore[no-any-return]
+    return function
 
 
 def _only(operation: Operation[list[Any]]) -> Operation[Any]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from tasker.tasktypes.durable import STEP_UNDER_WAY, Durable
 from tasker.tasktypes.operations import Effect, Invoke, Operation, Pause
 from tasker.tasktypes.ports import AsyncPort, SyncPort
-from tasker.tasktypes.steps import Await, Steps
+from tasker.tasktypes.steps import Await, Parking, Steps
 
 R = TypeVar("R")
 _NOTHING = Steps(())
@@ -29,8 +29,19 @@ async def carry_out_async(operation: Operation[R], port: AsyncPort, waiting: set
     except StopIteration as end:
         result: R = end.value
         return result
+    except Parking:
+        _be_quiet()
+        raise
     finally:
         del value  # an exception would hold on to this frame, and it to the exception
+
+
+def _be_quiet() -> None:
+    """Have no warning written if nobody awaits the task that parks."""
+    from asyncio import current_task  # as below
+
+    if (task := current_task()) is not None:
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def _perform_async(effect: Effect, port: AsyncPort, waiting: set[Any]) -> Any:

@@ -174,8 +174,9 @@ def collect(durable: Durable, brood: Brood, step: Step) -> Operation[list[Any]]:
 
 def _collect_from(durable: Durable, key: str, first: int) -> Operation[tuple[Child, ...]]:
     durable.begin()
+    request = CollectChildren(key, first)
     try:
-        answer = take(durable, (yield CollectChildren(key, first)))
+        answer = take(durable, request, (yield request))
     finally:
         durable.end()
     assert isinstance(answer, Children)

@@ -10,15 +10,18 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from tasker.errors import Fail
+from tasker.errors import ChildrenRefused, Fail
 from tasker.model.steps import Step, StepKind, Wait
 from tasker.tasktypes.durable import Durable
-from tasker.tasktypes.steps import AnyAnswer, AnyRequest, Await, Parking, Refused, Steps, Superseded
+from tasker.tasktypes.steps import AnyAnswer, AnyRequest, Await, Parking, Refused, StartChildren, Steps, Superseded
 
 PATIENCE = 1.0
 """Seconds that a call waits in memory before the attempt parks."""
 LONGEST_PATIENCE = 5.0
 """Seconds that a call waits at a time while a step of the function runs."""
+
+_PASSING = ("internal", "unavailable")
+"""Problems of refusals that another try may not meet."""
 
 T = TypeVar("T")
 
@@ -52,13 +55,21 @@ def ask_for(durable: Durable, request: AnyRequest, key: str) -> Operation[Step]:
     """Make a request, as an active call; return its step."""
     durable.begin()
     try:
-        return _step_of(durable, (yield request), key)
+        return (yield from store(durable, request, key))
     finally:
         durable.end()
 
 
-def take(durable: Durable, answer: AnyAnswer) -> AnyAnswer:
-    """Return an answer, its steps remembered. Raises Parking, and Fail with the problem of a refusal."""
+def store(durable: Durable, request: AnyRequest, key: str) -> Operation[Step]:
+    """Make a request of a call that is active already; return its step."""
+    step = _find_in(take(durable, request, (yield request)), key)
+    if step is None:
+        raise AssertionError(f"the answer has no step {key!r}")
+    return step
+
+
+def take(durable: Durable, request: AnyRequest, answer: AnyAnswer) -> AnyAnswer:
+    """Return an answer, its steps remembered. Raises Parking, and ChildrenRefused or Fail with a refusal's problem."""
     if isinstance(answer, Steps):
         for step in answer.steps:
             durable.keep(step)
@@ -66,25 +77,15 @@ def take(durable: Durable, answer: AnyAnswer) -> AnyAnswer:
         durable.stop()
         raise Parking(None)
     elif isinstance(answer, Refused):
-        raise Fail(answer.detail, retry=answer.problem in ("internal", "unavailable"), problem=answer.problem)
+        if isinstance(request, StartChildren) and answer.problem not in _PASSING:
+            raise ChildrenRefused(answer.problem, answer.detail)
+        raise Fail(answer.detail, retry=answer.problem in _PASSING, problem=answer.problem)
     return answer
-
-
-def _step_of(durable: Durable, answer: AnyAnswer, key: str) -> Step:
-    found = _find_in(take(durable, answer), key)
-    if found is None:
-        raise AssertionError(f"the answer has no step {key!r}")
-    return found
 
 
 def _find_in(answer: AnyAnswer, key: str) -> Step | None:
     assert isinstance(answer, Steps)
     return next((step for step in answer.steps if step.key == key), None)
-
-
-def store(durable: Durable, request: AnyRequest, key: str) -> Operation[Step]:
-    """Make a request of a call that is active already; return its step."""
-    return _step_of(durable, (yield request), key)
 
 
 def wait_for(durable: Durable, key: str, wait: Wait) -> Operation[Step]:
@@ -94,9 +95,10 @@ def wait_for(durable: Durable, key: str, wait: Wait) -> Operation[Step]:
         patience = PATIENCE
         while True:
             seen = durable.activity
-            answer = yield Await(wait, (key,), patience)
+            request = Await(wait, (key,), patience)
+            answer = yield request
             durable.check()
-            step = _find_in(take(durable, answer), key)
+            step = _find_in(take(durable, request, answer), key)
             if step is not None:
                 return step
             durable.park(seen)

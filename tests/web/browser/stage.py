@@ -75,7 +75,7 @@ class Stage:
         ids["cancelled"] = self.submit("story", "Never told")
         self.client.post(f"/task/{ids['cancelled']}/cancel")
         ids |= {
-            "asks": self.submit("order", 7, 12),
+            "asks": self.submit("order", 7, 6),
             "album": self.submit("album", 30),
             "invite": self.submit("invite", HOSTILE[0]),
             "sleeps": self.submit("doze"),

@@ -9,7 +9,7 @@ WHERE task.task_id {any_id:task_ids};
 UPDATE step SET stored = stored + ?, in_flight = in_flight + ? WHERE id = ?;
 
 -- name: in_flight
-SELECT in_flight, max_in_flight FROM step WHERE id = ?;
+SELECT in_flight, max_in_flight, stored >= total FROM step WHERE id = ?;
 
 -- name: child_by_seq
 SELECT child.parent, child.number, child.is_held, child.is_detached, task.task_id, task.status, task.expires_at
@@ -103,3 +103,10 @@ UPDATE task SET expires_at = 0 WHERE seq = ?;
 
 -- name: forget_children
 DELETE FROM child WHERE seq {any:seqs};
+
+-- name: open_task
+SELECT task_id, status FROM task WHERE seq = ? AND status IN ('pending', 'running');
+
+-- name: children_steps
+SELECT number, is_awaited, completed + failed + cancelled >= total, max_in_flight - in_flight
+FROM step INDEXED BY step_children WHERE task_seq = ? AND kind = 'children' ORDER BY number;

@@ -92,7 +92,9 @@ def _stored(tx: Transaction, parent: int, children: NewChildren) -> set[bytes]:
 
 
 def _store_children(tx: Transaction, held: Held, step: int, children: NewChildren, stored: set[bytes]) -> None:
-    in_flight, most = tx.execute(QUERIES["in_flight"], (step,)).fetchone()  # type: ignore[misc]
+    in_flight, most, is_whole = tx.execute(QUERIES["in_flight"], (step,)).fetchone()  # type: ignore[misc]
+    if is_whole:  # some may be erased by now
+        return
     number = step & ((1 << NUMBER_BITS) - 1)
     new = in_flight_now = 0
     for place, draft in enumerate(children.drafts, start=children.first):
@@ -127,7 +129,7 @@ def _run_some_again(tx: Transaction, lease: Lease, key: str) -> Step | None:
         return as_read(step)
     rows: list[Row] = tx.execute(QUERIES["children_to_run_again"], (held.seq, step.number, _AGAIN_AT_ONCE)).fetchall()
     for seq, task_id, _ in rows:
-        in_flight, most = tx.execute(QUERIES["in_flight"], (id_,)).fetchone()  # type: ignore[misc]
+        in_flight, most, _ = tx.execute(QUERIES["in_flight"], (id_,)).fetchone()  # type: ignore[misc]
         control.run_again(tx, task_id_of(task_id))
         if most is not None and in_flight >= most:
             tx.execute(QUERIES["hold_child"], (seq,))
