@@ -35,6 +35,11 @@ _ICONS: Mapping[str, tuple[str, str]] = {
     "waiting_for_children": ("parked", "waits for children"),
     "input_required": ("ask", "waits for a person"),
 }
+_NEXT = {
+    "sleeping": "Goes on",
+    "input_required": "Goes on at the latest",
+    "waiting_for_children": "Goes on at the latest",
+}
 _NO_RESULT = {
     Status.PENDING: "Not yet: it has not started.",
     Status.RUNNING: "Not yet: it runs.",
@@ -400,7 +405,10 @@ def facts_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> list[Fac
         Fact("Due", at=task.run_at),
         Fact("Started", at=task.started_at),
         Fact("Ended", at=task.finished_at),
-        Fact("Next attempt", at=task.next_attempt_at if task.status is Status.PENDING else None),
+        Fact(
+            _NEXT.get(str(task.reason), "Next attempt"),
+            at=task.next_attempt_at if task.status is Status.PENDING else None,
+        ),
         Fact("Deadline", at=task.deadline),
         Fact("Kept until", at=task.expires_at),
         Fact("Group") if task.group is None else Fact("Group", task.group, address_of(task.group, task.owner)),
