@@ -27,6 +27,7 @@ from bench import (
     needs,
     pages,
     queues,
+    steps,
     streams,
     watchers,
 )
@@ -45,6 +46,7 @@ MEASURES = (
     | counting.MEASURES
     | pages.MEASURES
     | watchers.MEASURES
+    | steps.MEASURES
 )
 
 

@@ -173,8 +173,8 @@ class Client:
         return True
 
 
-def fetch(port: int, path: str) -> bytes:
-    """GET `path` once and return the body. Raises LoadError for another status than 200."""
+def fetch(port: int, path: str, *, patience: float = 15) -> bytes:
+    """GET `path` once and return the body. Raises LoadError for another status than 200, or for no answer."""
     bodies: list[bytes] = []
 
     def on_reply(status: int, body: bytes, _took: float) -> None:
@@ -183,7 +183,7 @@ def fetch(port: int, path: str) -> bytes:
         bodies.append(body)
 
     with Client(port, 1) as client:
-        client.exchange([get(path)], on_reply, until=float("inf"))
+        client.exchange([get(path)], on_reply, until=float("inf"), patience=patience)
     return bodies[0]
 
 

@@ -46,6 +46,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "workers_curve": (*_SHARED, *_FASTAPI),
     "workers_lone": _SHARED,
     "workers_idle": _SHARED,
+    "steps": (*_SHARED, *(_package(module, "bench") for module in ("dbos", "fastapi", "uvicorn"))),
 }
 
 

@@ -53,7 +53,8 @@ def _submissions(path: str, method: str = "POST") -> Callable[[Land, str], list[
             (joining, {"idempotency-key": me}, ()), (joining, {"idempotency-key": me}, ()), (depending, {}, ()),
             (joining, {"prefer": "handling=validate"}, ()), ({**joining, "on_conflict": "reject"}, {}, ()),
             ({**plain, **hook}, {}, ()), ({**depending, **hook}, {}, ("read",)), (after_group, {}, ()),
-            ({**after_group, **hook}, {}, ("read",)), ({**plain, "group": "shared"}, {}, ()), (replacing, {}, ("control",)),
+            ({**after_group, **hook}, {}, ("read",)), ({**plain, "group": "shared"}, {}, ()),
+            (replacing, {}, ("control",)),
             ({"type": "sum", "params": ["no"]}, {}, ()),
         ]  # fmt: skip
         if method == "POST":  # else `return` is as `reject`, and nothing is shared

@@ -1,4 +1,4 @@
-"""Rules of the state machine about steps, questions and children: one level of children, so that all is settled at once."""
+"""Rules of the state machine about steps, questions and children: one level of children, all of it settled at once."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ async def wait_and_submit(
 
 
 def unspent(claim: Claim) -> Claim:
-    """Return a claim without the usage of its attempt."""
-    return structs.replace(claim, usage=b"{}")
+    """Return a claim without the usage of its attempt, and without the hint that there may be steps."""
+    return structs.replace(claim, usage=b"{}", has_steps=False)
 
 
 LETTERS = {

@@ -12,6 +12,7 @@ from msgspec import Raw, structs
 from tests.contract.conftest import Changes
 from tests.contract.journal import read_all
 from tests.contract.steps import SCHEMA, new_question, new_sleep, new_step, one_step, park, put
+from tests.contract.test_clock_steps import set_clock
 
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Expired, Invalid, NotFound
@@ -236,8 +237,7 @@ async def test_a_parked_task_keeps_its_end_when_the_clock_is_set(
     await put(engine, claim, nap, asked)
     await park(driver, claim, until=nap.until)
     for step in (10 * HOUR, -30 * HOUR):
-        clock.set(clock.now() + step)
-        await engine.check()
+        await set_clock(engine, clock, step)
         clock.advance(SECOND)
         await engine.check()
     moved = -20 * HOUR

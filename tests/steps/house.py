@@ -102,10 +102,13 @@ class Home:
         assert reply.status_code == 200, reply.text
 
     def until(self, task_id: str, is_so: Callable[[dict[str, Any]], Any], limit: float = LIMIT) -> dict[str, Any]:
-        """Ask until `is_so`; a time limit, or the task's end, tells what it was instead."""
-        end = monotonic() + limit
+        """Ask until `is_so`; a time limit, or the end of an open task, tells what it was instead."""
+        end, was_open = monotonic() + limit, False
         while not is_so(task := self.get(task_id)):
-            assert monotonic() < end and task["status"] not in ENDED, f"the task never came so far: {task}"
+            is_open = task["status"] not in ENDED
+            assert is_open or not was_open, f"the task ended before that: {task}"
+            assert monotonic() < end, f"the task never came so far: {task}"
+            was_open = is_open
             sleep(0.03)
         return task
 

@@ -9,6 +9,7 @@ from typing import get_args
 import msgspec
 
 from tasker.archive import values as check
+from tasker.archive.steps import PARKED, vet_child, vet_steps
 from tasker.model import MAX_RETENTION, Ending, Extra, Policy, Progress, Reason, Status, Task, TaskProblem
 from tasker.model.archive import StoredAttempt, StoredEvent, StoredKey, StoredTask
 from tasker.model.events import EVENT_TYPES
@@ -46,6 +47,8 @@ def vet_task(task: StoredTask, latest: datetime) -> None:
     _vet_status(task)
     _vet_attempts(task, latest)
     _vet_events(task, latest)
+    vet_steps(task, latest)
+    vet_child(task)
     for place, key in enumerate(task.keys):
         _vet_key(f"/keys/{place}", key, task, latest)
 
@@ -78,7 +81,7 @@ def _vet_counts(task: StoredTask) -> None:
 
 def _vet_times(task: StoredTask, latest: datetime) -> None:
     check.moment("/created_at", task.created_at, latest)
-    check.moment("/due_at", task.due_at, latest, never=task.is_waiting or not task.is_pending)
+    check.moment("/due_at", task.due_at, latest, never=task.is_waiting or task.reason in PARKED or not task.is_pending)
     for field in ("run_at", "started_at", "finished_at", "cancel_requested_at", "deadline", "expires_at"):
         check.moment(f"/{field}", getattr(task, field), latest)
 

@@ -36,6 +36,9 @@ class Vetting:
         self._seen.add("task", str(task.task_id))
         for key in task.keys:
             self._seen.add("idempotency key", key.key)
+        if task.child is not None:
+            place = task.parent_id, task.child.number, task.child.place
+            self._seen.add("place of a child", *map(str, place))
         if task.unique_key is not None and task.is_open and task.cancel_requested_at is None:
             self._seen.add("open task with the unique_key", task.owner, task.type, task.unique_key)
 

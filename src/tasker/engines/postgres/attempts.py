@@ -30,6 +30,7 @@ OwnerTally: TypeAlias = Tally[tuple[str, str]]
 """Usage by owner and type; the day is the database's."""
 _TRIED = ("failed", "timed_out")
 """Endings after which the next attempt is a new try: children that failed may run again."""
+_NO_TIME = timedelta(0)
 _PGQUEUER_STATUS = {Status.COMPLETED: "successful", Status.FAILED: "exception"}
 
 
@@ -227,6 +228,8 @@ class Attempts:
             jobs.append((row.job_id, "canceled"))
             if change.wait is not None:
                 tx.family.parked[row.seq] = change.wait
+                if delay == _NO_TIME:
+                    tx.family.note_present(row.seq, is_awaited=True)
             elif row.has_dependants and change.ending in _TRIED:
                 tx.family.retried.add(row.seq)
         await insert_events(tx, self._queries, entries)
@@ -320,9 +323,7 @@ def _next(change: Transition) -> tuple[Reason, timedelta | None]:
     reason, delay = change.reason or "queued", (change.run_at or change.at) - change.at
     if change.wait is None:
         return reason, delay
-    if change.run_at is None:
-        return reason, None
-    return (reason, delay) if delay > timedelta(0) else ("queued", delay)
+    return reason, None if change.run_at is None else delay
 
 
 def _end_row(lease: Lease, change: Transition) -> tuple[Any, ...]:

@@ -149,7 +149,7 @@ class DatabaseSteps:
                 return None if is_moving else False
             await tx.execute(f"SET LOCAL statement_timeout = '{_RECORDED_WITHIN}s'")
             await tx.execute(self._queries["note_moves"], step, timeout=_RECORDED_WITHIN + 1)
-            for query in ("move_refills", "move_signs_of_life"):
+            for query in ("move_steps", "move_refills", "move_signs_of_life"):
                 await tx.execute(self._queries[query], step)
             await tx.execute(self._queries["renew_leases"], self._lease)
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from tasker.engines.postgres.ties import End, TiedTasks
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import reopened
-from tasker.engines.shared.refusals import cannot, dependency_not_completed, not_settled
+from tasker.engines.shared.refusals import cannot, child_of_open, dependency_not_completed, not_settled
 from tasker.engines.shared.values import read_extra
 from tasker.errors import Expired, NotFound
 from tasker.model import Change, Draft, Status, Task, TaskFilter
@@ -90,24 +91,36 @@ class TaskChanges(OnTasks):
         waits_for_group = after is not None and await self._groups.check_retry(tx, row["owner"], after)
         if forget is not None:
             await self._steps.forget(tx, row["seq"], forget)
-        await tx.execute(self._queries["keep_latest_attempt"], row["seq"])
-        head = await tx.fetchrow(self._queries["head_by_seq"], row["seq"])
-        entries = reopened(head_of(head), head["now"])
-        await insert_events(tx, self._queries, [(row["seq"], entry) for entry in entries])
-        tx.journal.append(logged(task_id, entries[-1:]))
-        await tx.execute(self._queries["retry_task"], row["seq"], entries[-1].sequence)
-        await tx.execute(self._queries["forget_failure"], row["seq"])
-        if row["has_dependants"]:
-            tx.family.reopened[row["seq"]] = Status(row["status"])
-            tx.family.retried.add(row["seq"])
-            await self._groups.move(tx, {task_id: Status.PENDING})
+        await self.reopen(tx, [row])
         if waits_for_group:
             await self._groups.wait_for(tx, row["seq"], row["owner"], after)
         if waits_for or waits_for_group:
             await self._ties.wait_for(tx, row["seq"], waits_for)
         await self._jobs.promote(tx)
-        tx.changes.append(Change(task_id, Status.PENDING))
         return await self.find(tx, task_id)
+
+    async def reopen(self, tx: Transaction, rows: Sequence[Any]) -> None:
+        """Make failed and cancelled tasks pending, due at once; their rows are locked."""
+        tasks = {row["seq"]: row for row in rows}
+        seqs = list(tasks)
+        await tx.execute(self._queries["keep_latest_attempts"], seqs)
+        sequences: dict[int, int] = {}
+        entries = []
+        for row in await tx.fetch(self._queries["heads_by_seq"], seqs):
+            new = reopened(head_of(row), row["now"])
+            entries += [(row["seq"], entry) for entry in new]
+            tx.journal.append(logged(tasks[row["seq"]]["task_id"], new[-1:]))
+            sequences[row["seq"]] = new[-1].sequence
+        await insert_events(tx, self._queries, entries)
+        await tx.execute(self._queries["retry_tasks"], list(sequences), list(sequences.values()))
+        await tx.execute(self._queries["forget_failures"], seqs)
+        tx.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
+        related = [row for row in rows if row["has_dependants"]]
+        if related:
+            tx.family.reopened.update((row["seq"], Status(row["status"])) for row in related)
+            tx.family.retried.update(row["seq"] for row in related)
+            await tx.execute(self._queries["ask_again"], [row["seq"] for row in related])
+            await self._groups.move(tx, {row["task_id"]: Status.PENDING for row in related})
 
     async def delete(self, tx: Transaction, task_id: UUID) -> None:
         """Erase a terminal task with all that belongs to it."""
@@ -121,6 +134,12 @@ class TaskChanges(OnTasks):
             raise cannot("delete", row["status"])
         if row["has_dependants"] and await tx.fetchval(self._queries["is_awaited"], task_id):
             raise not_settled()
+        if row["has_dependants"] and await tx.fetchval(self._queries["has_open_parent"], row["seq"]):
+            raise child_of_open()
+        if row["has_dependants"] and await tx.fetchval(self._queries["has_children"], row["seq"]):
+            await self._erasure.mark_deleted(tx, row["seq"], task_id)
+            tx.family.deleted.add(row["seq"])
+            return
         await self._erasure.delete(tx, row["seq"], task_id)
 
     async def lock(self, tx: Transaction, task_id: UUID) -> asyncpg.Record:

@@ -198,7 +198,7 @@ class PostgresEngine:
         self.usage: protocol.UsageStore = Usage(database)
         self.stats: protocol.StatsStore = PostgresStats(connections, named, database)
         self.steps: protocol.StepStore = PostgresSteps(
-            connections, database, texts, self._stored_steps, self._submits, self._changes, self._families
+            connections, database, texts, self._stored_steps, self._submits, self._changes, self._jobs, self._families
         )
         self.failures: protocol.FailureStore = Failures(database)
         self.groups: protocol.GroupStore = Groups(database)

@@ -16,7 +16,7 @@ whoever has locked the child's task.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tasker.engines.postgres.jobs import Jobs
@@ -39,17 +39,19 @@ class _Counts:
 
     def __init__(self) -> None:
         self._by_step: dict[_StepId, list[int]] = defaultdict(lambda: [0] * (len(_COUNTED) + 1))
-        self.ending: set[_StepId] = set()
-        """Steps of which children have ended."""
+        self.leaving: set[_StepId] = set()
+        """Steps of which children have ended, or are held from now on: others may start."""
 
     def note_end(self, step: _StepId, status: Status, *, was_held: bool) -> None:
         self._by_step[step][_COUNTED.index(status)] += 1
         self._by_step[step][_IN_FLIGHT] -= not was_held
-        self.ending.add(step)
+        self.leaving.add(step)
 
-    def note_again(self, step: _StepId, was: Status) -> None:
+    def note_again(self, step: _StepId, was: Status, *, is_held: bool) -> None:
         self._by_step[step][_COUNTED.index(was)] -= 1
-        self._by_step[step][_IN_FLIGHT] += 1
+        self._by_step[step][_IN_FLIGHT] += not is_held
+        if is_held:
+            self.leaving.add(step)
 
     @property
     def steps(self) -> Collection[_StepId]:
@@ -76,6 +78,8 @@ class Families:
         if work is None:
             return
         await self._forget_children(tx, work.forgotten)
+        if work.reopened:
+            await self._keep_children(tx, list(work.reopened))
         counts = await self._settle_ends(tx, work)
         await self._lock_steps(tx, work, counts)
         room = await self._count(tx, work, counts)
@@ -103,7 +107,9 @@ class Families:
 
     async def _settle_ends(self, tx: Transaction, work: FamilyWork) -> _Counts:
         """Settle ends of parents for their children, and in turn for theirs; return how ends change the counts."""
-        counts, seen, parents = _Counts(), set[int](), work.unsettled
+        counts, seen, parents = _Counts(), set[int](), work.unsettled | work.deleted
+        if work.deleted:
+            await tx.execute(self._queries["unsettle_children"], list(work.deleted))
         while True:
             fresh = [seq for seq in (*work.ended, *work.reopened) if seq not in seen]
             if not fresh and not parents:
@@ -115,25 +121,24 @@ class Families:
                 parents |= {row["seq"] for row in rows if row["has_children"] and row["seq"] in work.ended}
             parents = await self._settle_children(tx, parents) if parents else set()
 
-    async def _note(self, tx: Transaction, work: FamilyWork, rows: Iterable[Any], counts: _Counts) -> None:
-        """Count the children among tasks that have ended or run again."""
-        late, held = [], []
+    async def _note(self, tx: Transaction, work: FamilyWork, rows: Sequence[Any], counts: _Counts) -> None:
+        """Note what tasks that have ended or run again mean for their parents."""
         for row in rows:
             seq, step = row["seq"], (row["parent"], row["number"])
-            if row["parent"] is None:
-                continue
-            if seq in work.reopened:
-                counts.note_again(step, work.reopened[seq])
-                continue
-            counts.note_end(step, work.ended[seq], was_held=row["is_held"])
-            if row["is_held"]:
-                held.append(seq)
-            if row["has_ended_parent"]:
-                late.append(seq)
-        if held:
-            await tx.execute(self._queries["not_held"], held)
-        if late:
-            await tx.execute(self._queries["expire_children"], late)
+            if row["parent"] is not None and seq in work.reopened:
+                counts.note_again(step, work.reopened[seq], is_held=seq in work.held)
+            elif row["parent"] is not None:
+                counts.note_end(step, work.ended[seq], was_held=row["is_held"])
+        ended_ = [row for row in rows if row["seq"] not in work.reopened]
+        late = [row for row in ended_ if row["has_ended_parent"]]
+        for query, some in (
+            ("ask_no_more", [row for row in ended_ if row["asks"]]),
+            ("not_held", [row for row in ended_ if row["is_held"]]),
+            ("expire_children", [row for row in late if not row["has_expired_parent"]]),
+            ("cut_loose", [row for row in late if row["has_expired_parent"]]),
+        ):
+            if some:
+                await tx.execute(self._queries[query], [row["seq"] for row in some])
 
     async def _settle_children(self, tx: Transaction, parents: set[int]) -> set[int]:
         """Settle ends of parents for some of their children; return those of these that are parents in turn.
@@ -156,6 +161,10 @@ class Families:
         """Settle the ends of their parents for these children; return those of these that are parents in turn."""
         to_cancel = [row for row in rows if parents[row["parent"]]["cancels"] and not row["is_detached"]]
         await self._cancel(tx, to_cancel)
+        of_deleted = [row for row in rows if parents[row["parent"]]["is_deleted"]]
+        alone = [row["seq"] for row in of_deleted if row["is_detached"] and not Status(row["status"]).is_terminal]
+        if alone:
+            await tx.execute(self._queries["cut_loose"], alone)
         settled = await tx.fetch(self._queries["settle_children"], [row["seq"] for row in rows])
         next_parents = {row["seq"] for row in settled if row["has_children"]}
         if next_parents:
@@ -191,6 +200,11 @@ class Families:
             await self._cancel(tx, rows)
             await tx.execute(self._queries["cut_loose"], [row["seq"] for row in rows])
 
+    async def _keep_children(self, tx: Transaction, parents: list[int]) -> None:
+        """Keep the children of parents that run again: their ends are to be settled once more."""
+        await tx.execute(self._queries["keep_children"], parents)
+        await tx.execute(self._queries["unsettle_children"], parents)
+
     # steps
 
     async def _lock_steps(self, tx: Transaction, work: FamilyWork, counts: _Counts) -> None:
@@ -213,7 +227,7 @@ class Families:
         room: dict[_StepId, int] = {}
         for row in rows:
             step = row["task_seq"], row["number"]
-            if step not in counts.ending:
+            if step not in counts.leaving:
                 continue
             if row["is_there"]:
                 work.note_present(row["task_seq"], is_awaited=row["is_awaited"])
@@ -234,6 +248,8 @@ class Families:
 
     async def _attend(self, tx: Transaction, work: FamilyWork, room: dict[_StepId, int]) -> None:
         """See what there is to do for parents that an earlier transaction has left."""
+        if work.recounted:
+            await tx.execute(self._queries["recount"], list(work.recounted))
         for row in await tx.fetch(self._queries["attend"], list(work.attended)) if work.attended else ():
             if row["is_there"]:
                 work.note_present(row["task_seq"], is_awaited=True)

@@ -27,12 +27,15 @@ class Reads:
     async def find(self, connection: Connection, task_id: UUID) -> Task | None:
         """Return the task, or None."""
         row = await connection.fetchrow(self._queries["task_by_id"], task_id)
-        if row is None or not row["has_dependants"]:
-            return None if row is None else task_of(row)
+        if row is None:
+            return None
+        task = task_of(row)
+        if not row["has_dependants"]:
+            return task
         counts = await connection.fetchrow(self._queries["child_counts"], row["seq"])
         asked = await connection.fetchrow(self._queries["asked_of"], row["seq"])
         question = None if asked is None else asked_by(self._steps.value(asked.values()))
-        return structs.replace(task_of(row), children=_counts_of(counts), input=question)
+        return structs.replace(task, children=_counts_of(counts), input=question)
 
     async def find_attempts(self, connection: Connection, task_id: UUID) -> list[Attempt]:
         """Return the attempts of a task, oldest first."""

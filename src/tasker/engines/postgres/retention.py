@@ -30,6 +30,8 @@ _MERGED_AT_ONCE = 2000
 """Hourly counts of failures that one step merges."""
 LARGEST_LOG = 64 << 20
 """Size in bytes at which PgQueuer's own log is emptied: we do not read it."""
+_RECOUNTED = 5000
+"""Children that one sweep counts again; the last parent may exceed it."""
 _CHORES = 0x63686F72
 """The class of the advisory locks of chores: "chor"."""
 _FIRST: tuple[str, str, datetime, int] = ("", "", datetime(1, 1, 1, tzinfo=UTC), 0)
@@ -48,6 +50,12 @@ class Erasure:
         await tx.execute(self._queries["delete_keys"], task_id)
         await self._erase(tx, [seq], [task_id])
 
+    async def mark_deleted(self, tx: Transaction, seq: int, task_id: UUID) -> None:
+        """Let a task with children be gone for its clients at once; `prune` erases it after them."""
+        await tx.execute(self._queries["bury_deleted"], [seq], KEEP_TOMBSTONES_FOR, FOREVER)
+        await tx.execute(self._queries["delete_keys"], task_id)
+        await tx.execute(self._queries["mark_deleted"], seq)
+
     async def prune(self, tx: Transaction, until: datetime, limit: int) -> int:
         """Erase some tasks and keys that expired before `until`; return how many rows are gone."""
         done = 0
@@ -61,7 +69,10 @@ class Erasure:
         events = _count(await tx.execute(self._queries["delete_some_events"], seqs, 10 * limit))
         if events == 10 * limit:  # there may be more keys: the tasks are erased in another step
             return done + events
-        await tx.execute(self._queries["bury"], seqs, KEEP_TOMBSTONES_FOR)
+        await tx.execute(self._queries["delete_some_steps"], seqs, limit, _STEP_SIZE)
+        if await tx.fetchval(self._queries["has_steps"], seqs):  # likewise
+            return done + events + 1
+        await tx.execute(self._queries["bury"], seqs, KEEP_TOMBSTONES_FOR, FOREVER)
         task_ids = [row["task_id"] for row in rows]
         await tx.execute(self._queries["outlive_tasks"], task_ids)
         await self._erase(tx, seqs, task_ids)
@@ -105,6 +116,7 @@ class Retention(OnTasks):
         self._texts = texts
         self._pending_from = _FIRST
         self._jobs_from = 0
+        self._parents_from = self._unsettled_from = 0
 
     async def prune(self, tx: Transaction, erase_until: EraseUntil, limit: int) -> int:
         """Erase some expired tasks and keys, and workers that have long been silent; return how many tasks and keys."""
@@ -145,9 +157,10 @@ class Retention(OnTasks):
             return 0
         found = await self._sweep_pending(tx, limit) + await self._sweep_jobs(tx, limit)
         found += await self._parking.unpark_many(tx, limit)
-        unsettled = await self._ties.find_unsettled(tx, limit)
+        unsettled = await self._ties.find_unsettled(tx, limit) + await self._find_unsettled_parents(tx, limit)
         if unsettled:
             await self._ties.settle_rest(tx, unsettled)
+        await self._sweep_parents(tx, limit)
         await self._jobs.promote(tx, limit=limit)
         return found
 
@@ -163,8 +176,25 @@ class Retention(OnTasks):
         """Remove jobs whose task is not open."""
         rows = await tx.fetch(self._queries["strays"], self._jobs_from, limit)
         await self._jobs.remove(tx, [(row["id"], "deleted") for row in rows])
+        await tx.execute(self._queries["lift_steps"], self._jobs_from, limit)
         self._jobs_from = await tx.fetchval(self._queries["jobs_window"], self._jobs_from, limit) or 0
         return len(rows)
+
+    async def _find_unsettled_parents(self, tx: Transaction, limit: int) -> list[UUID]:
+        """Return ended parents, of one window, with children for which their ends are not settled."""
+        rows = await tx.fetch(self._queries["unsettled_parents"], self._unsettled_from, limit)
+        self._unsettled_from = rows[-1]["seq"] if len(rows) == limit else 0
+        return [row["task_id"] for row in rows if row["has_ended"]]
+
+    async def _sweep_parents(self, tx: Transaction, limit: int) -> None:
+        """Count the children of one window of parents that wait again; wake these, or start held children, if due."""
+        rows = await tx.fetch(self._queries["parents_to_attend"], self._parents_from, limit, _RECOUNTED)
+        if not rows and self._parents_from:
+            rows = await tx.fetch(self._queries["parents_to_attend"], 0, limit, _RECOUNTED)
+        self._parents_from = rows[-1]["task_seq"] if rows else 0
+        parents = {row["task_seq"] for row in rows}
+        tx.family.attended |= parents
+        tx.family.recounted |= parents
 
     async def _alone(self, tx: Transaction, chore: str) -> bool:
         """Try to lock a chore until the transaction ends; return False if another process has the lock."""

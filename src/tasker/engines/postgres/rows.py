@@ -21,6 +21,8 @@ from tasker.engines.shared.values import (
 from tasker.model import Attempt, Claim, Event, Status, Task
 
 Row = Mapping[str, Any]
+_TASK_WIDTH = 30
+"""Number of TASK_COLUMNS."""
 _NO_EXTRA: dict[str, Any] = {}
 _ATTEMPT, _POLICY = CLAIM_FIELDS.index("attempt"), CLAIM_FIELDS.index("policy")
 
@@ -32,9 +34,8 @@ def listed_task_of(row: Row) -> Task:
 
 
 def task_of(row: Row) -> Task:
-    """Return the Task of a row of the query `task_by_id`."""
-    *columns, _ = row.values()
-    return _task_of(columns)
+    """Return the Task of a row that begins with TASK_COLUMNS."""
+    return _task_of(tuple(row.values())[:_TASK_WIDTH])
 
 
 def _task_of(columns: Iterable[Any], params_preview: bytes | None = None, result_preview: bytes | None = None) -> Task:

@@ -52,6 +52,8 @@ _EXPIRES = (
     " ELSE now() + task.retention END"
 )
 """When a task expires that ends now. The end of its parent decides about a child (families.py)."""
+_DELETED = "to_timestamp(0)"
+"""When deleted tasks expired that are still to be erased; their descendants expired before."""
 LEAD_LASTS = timedelta(seconds=3)
 """How long the lead lasts without a sign of life."""
 _LASTS = f"interval '{LEAD_LASTS.total_seconds():g} seconds'"
@@ -72,6 +74,9 @@ _WORDS = {
     "any_id": "= ANY(:{})",
     "index": "",
     "empty": "''",
+    "deleted": _DELETED,
+    "is_deleted": f"(task.expires_at IS NOT NULL AND task.expires_at <= {_DELETED})",
+    "child_expires": "least(task.finished_at + task.retention, parent.expires_at - interval '1 microsecond')",
     # PostgreSQL reads no JSON with an escaped NUL, which tasks may log. Its digits are replaced: the text stays JSON.
     "level": r"(replace(convert_from(data, 'UTF8'), '\u0000', '\u0020')::json ->> 'level')",
     "skip_locked": " FOR UPDATE SKIP LOCKED",

@@ -48,8 +48,12 @@ class FamilyWork:
         """Tasks that have ended, and whose end concerns others."""
         self.unsettled: set[int] = set()
         """Tasks that had ended before, with children for which that is to be settled."""
+        self.deleted: set[int] = set()
+        """Tasks that were deleted, with children that are still to be erased."""
         self.reopened: dict[int, Status] = {}
         """Tasks that were run again, and how they had ended."""
+        self.held: set[int] = set()
+        """Those of these that are held until there is room in their step."""
         self.retried: set[int] = set()
         """Tasks of which a new try begins: their children may run again."""
         self.parked: dict[int, Wait] = {}
@@ -60,6 +64,8 @@ class FamilyWork:
         """Steps to forget: task and number."""
         self.attended: set[int] = set()
         """Open parents of which an earlier transaction has left something, since others had locked rows."""
+        self.recounted: set[int] = set()
+        """Those of these whose children are counted again."""
 
     def note_present(self, seq: int, *, is_awaited: bool) -> None:
         """Note that something of a task is there."""

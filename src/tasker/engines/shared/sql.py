@@ -23,6 +23,7 @@ from importlib.resources.abc import Traversable
 
 from tasker.engines.shared.rollup import SUMMED
 from tasker.engines.shared.tables import BULKS, DELIVERIES, GROUPS, SCHEDULES, STEPS, WEBHOOKS
+from tasker.model.archive import StoredStep
 from tasker.model.steps import SHOWN_BYTES
 from tasker.model.usage import COUNTED
 
@@ -39,6 +40,7 @@ _WORDS = {
         )
         for name in STEPS.fields
     ),
+    "archived_step": ", ".join(f"step.{name}" for name in StoredStep.__struct_fields__ if name != "is_secret"),
     "counted": ", ".join(COUNTED),
     "counted_values": ", ".join(f":{name}" for name in COUNTED),
     "counted_sums": ", ".join(f"CAST(sum({name}) AS bigint)" for name in COUNTED),

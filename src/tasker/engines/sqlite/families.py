@@ -118,6 +118,19 @@ def notice(tx: Transaction, parent: int, task_id: bytes, status: str, *, is_awai
         wake(tx, parent)
 
 
+def attend(tx: Transaction, parent: int) -> None:
+    """Do for an open parent what ends of its children ask for: start held ones, and wake it."""
+    row: Row | None = tx.execute(QUERIES["open_task"], (parent,)).fetchone()
+    if row is None:
+        return
+    steps: list[Row] = tx.execute(QUERIES["children_steps"], (parent,)).fetchall()
+    for number, is_awaited, have_ended, free in steps:
+        if free is not None and free > 0:
+            _release_held(tx, parent, number, free)
+        if have_ended:
+            notice(tx, parent, row[0], row[1], is_awaited=bool(is_awaited))
+
+
 def _find_place(tx: Transaction, seq: int) -> _Place | None:
     row: Row | None = tx.execute(QUERIES["child_by_seq"], (seq,)).fetchone()
     if row is None:
@@ -147,14 +160,14 @@ def _count(tx: Transaction, one: Ended, place: _Place) -> None:
         return
     is_awaited, have_ended, free = row
     if free is not None and free > 0 and (place.is_detached or place.parent_status not in _UNSUCCESSFUL):
-        _release_held(tx, place, free)
+        _release_held(tx, place.parent, place.number, free)
     if have_ended and place.is_parent_open:
         notice(tx, place.parent, place.parent_id, place.parent_status, is_awaited=bool(is_awaited))
 
 
-def _release_held(tx: Transaction, place: _Place, free: int) -> None:
-    held: list[Row] = tx.execute(QUERIES["next_held"], (place.parent, place.number, free)).fetchall()
+def _release_held(tx: Transaction, parent: int, number: int, free: int) -> None:
+    held: list[Row] = tx.execute(QUERIES["next_held"], (parent, number, free)).fetchall()
     for (seq,) in held:
         tx.execute(QUERIES["not_held"], (seq,))
-        tx.execute(QUERIES["one_in_flight"], (place.step,))
+        tx.execute(QUERIES["one_in_flight"], (parent << NUMBER_BITS | number,))
         release(tx, seq)

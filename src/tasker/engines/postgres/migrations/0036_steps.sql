@@ -72,3 +72,71 @@ CREATE TRIGGER worker_without_steps AFTER UPDATE OF status ON {schema}.task FOR 
     WHEN (NEW.status = 'running' AND OLD.status = 'pending'
           AND coalesce(NEW.worker_level, 0) < NEW.attempt * 256::bigint + 2)
     EXECUTE FUNCTION {schema}.refuse_worker_without_steps();
+
+-- An attempt that parks is no run that ended: its time is not in the statistics.
+CREATE OR REPLACE FUNCTION {schema}.count_changed_tasks() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    were_lined boolean;
+    were_running boolean;
+    are_running boolean;
+    have_ended boolean;
+BEGIN
+    SELECT bool_and(status = 'pending' AND lined), bool_and(status = 'running') INTO were_lined, were_running
+    FROM old_tasks;
+    SELECT bool_and(status = 'running'), bool_and(status NOT IN ('pending', 'running')) INTO are_running, have_ended
+    FROM new_tasks;
+    IF were_lined IS NULL OR (were_running AND are_running) THEN
+        RETURN NULL;
+    ELSIF were_lined AND are_running THEN
+        INSERT INTO {schema}.task_change (owner, type, queue, pending, running, started, wait_time, waits)
+        SELECT owner, type, queue, -count(*), count(*), count(*), sum(waited),
+               array_agg({schema}.wait_bucket(waited))
+        FROM (SELECT owner, type, queue, {schema}.micros(now() - due_at) AS waited FROM new_tasks) AS begun
+        GROUP BY owner, type, queue;
+        RETURN NULL;
+    ELSIF were_running AND have_ended THEN
+        INSERT INTO {schema}.task_change (owner, type, queue, running, completed, failed, cancelled, run_time, runs)
+        SELECT owner, type, queue, -count(*), count(*) FILTER (WHERE status = 'completed'),
+               count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled'),
+               coalesce(sum(ran), 0),
+               coalesce(array_agg({schema}.run_bucket(ran)) FILTER (WHERE ran IS NOT NULL), '{}')
+        FROM (SELECT owner, type, queue, status,  -- nobody knows when an interrupted attempt ended
+                     CASE WHEN ending <> 'interrupted' THEN {schema}.micros(now() - started_at) END AS ran
+              FROM new_tasks) AS ended
+        GROUP BY owner, type, queue;
+        RETURN NULL;
+    END IF;
+    -- The plan is made once, whatever the number of rows was then. A full join is never a nested loop, which would be
+    -- slow for many; each row is on both sides.
+    INSERT INTO {schema}.task_change (owner, type, queue, pending, waiting, running, started, completed, failed,
+                                      cancelled, retried, run_time, wait_time, runs, waits)
+    SELECT owner, type, queue,
+        sum((is_now = 'pending')::int - (was = 'pending')::int),
+        sum((is_now = 'pending' AND NOT lined)::int - (was = 'pending' AND NOT was_lined)::int),
+        sum((is_now = 'running')::int - (was = 'running')::int),
+        count(*) FILTER (WHERE is_now <> was AND is_now = 'running'),
+        count(*) FILTER (WHERE is_now <> was AND is_now = 'completed'),
+        count(*) FILTER (WHERE is_now <> was AND is_now = 'failed'),
+        count(*) FILTER (WHERE is_now <> was AND is_now = 'cancelled'),
+        count(*) FILTER (WHERE is_now <> was AND is_now = 'pending' AND (was <> 'running' OR reason = 'retrying')),
+        coalesce(sum(ran), 0), coalesce(sum(waited), 0),
+        coalesce(array_agg({schema}.run_bucket(ran)) FILTER (WHERE ran IS NOT NULL), '{}'),
+        coalesce(array_agg({schema}.wait_bucket(waited)) FILTER (WHERE waited IS NOT NULL), '{}')
+    FROM (
+        SELECT later.owner, later.type, later.queue, later.status AS is_now, earlier.status AS was, later.lined,
+               earlier.lined AS was_lined, later.reason,
+               CASE WHEN earlier.status = 'running' AND later.status <> 'running' AND NOT (
+                        CASE WHEN later.status = 'pending'
+                             THEN later.interruptions > earlier.interruptions
+                                 OR later.reason IN ('sleeping', 'waiting_for_children', 'input_required')
+                             ELSE later.ending = 'interrupted' END)
+                    THEN {schema}.micros(now() - earlier.started_at) END AS ran,
+               CASE WHEN earlier.status = 'pending' AND later.status = 'running'
+                    THEN {schema}.micros(now() - earlier.due_at) END AS waited
+        FROM old_tasks AS earlier FULL JOIN new_tasks AS later USING (seq)
+        WHERE earlier.status IS DISTINCT FROM later.status
+           OR (later.status = 'pending' AND earlier.lined IS DISTINCT FROM later.lined)
+    ) AS changed GROUP BY owner, type, queue;
+    RETURN NULL;
+END $$;

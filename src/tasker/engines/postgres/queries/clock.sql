@@ -68,6 +68,15 @@ WHERE status = 'running' AND lease_expires_at > to_timestamp(0);
 -- name: move_refills
 UPDATE {schema}.queue SET refilled_at = refilled_at + $1::interval;
 
+-- name: move_steps
+-- Ends of sleeps, and of the time of questions. In order, as all changes of steps. A time that has come stays so.
+UPDATE {schema}.step SET until = CASE WHEN step.until <= now() - $1::interval THEN least(step.until, now())
+                                      ELSE step.until + $1::interval END
+FROM (SELECT task_seq, number FROM {schema}.step
+      WHERE until IS NOT NULL AND finished_at IS NULL AND until > least(now(), now() - $1::interval)
+      ORDER BY task_seq, number FOR NO KEY UPDATE) AS waiting
+WHERE step.task_seq = waiting.task_seq AND step.number = waiting.number;
+
 -- name: move_signs_of_life
 WITH held AS (UPDATE {schema}.webhook_dispatch SET held_until = held_until + $1::interval)
 UPDATE {schema}.worker SET heartbeat_at = heartbeat_at + $1::interval;

@@ -30,8 +30,8 @@ WITH given AS (
 INSERT INTO {schema}.failure_hour (owner, hour, failure, type, queue, count, last_at)
 SELECT owner, date_trunc('hour', now(), 'UTC'), failure, type, queue, count(*), now() FROM grouped GROUP BY owner, failure, type, queue;
 
--- name: forget_failure
-DELETE FROM {schema}.task_failure WHERE seq = $1;
+-- name: forget_failures
+DELETE FROM {schema}.task_failure WHERE seq = ANY($1::bigint[]);
 
 -- name: merge_failures
 -- Returns how many rows it has merged. One process does it at a time.

@@ -3,7 +3,9 @@
 -- for which its end is not settled.
 SELECT task.seq, child.parent, child.number, child.is_held,
        parent.status NOT IN ('pending', 'running') AS has_ended_parent,
-       EXISTS (SELECT FROM {schema}.child AS own WHERE own.parent = task.seq AND NOT own.is_settled) AS has_children
+       parent.expires_at <= now() AND parent.expires_at > {deleted} AS has_expired_parent,
+       EXISTS (SELECT FROM {schema}.child AS own WHERE own.parent = task.seq AND NOT own.is_settled) AS has_children,
+       EXISTS (SELECT FROM {schema}.step WHERE step.task_seq = task.seq AND step.asks IS NOT NULL) AS asks
 FROM unnest($1::bigint[]) AS task (seq) LEFT JOIN {schema}.child USING (seq)
 LEFT JOIN {schema}.task AS parent ON parent.seq = child.parent;
 
@@ -21,7 +23,9 @@ ORDER BY task_seq, number FOR NO KEY UPDATE;
 -- name: count_children
 -- By how much the counts of steps change.
 UPDATE {schema}.step SET completed = step.completed + given.completed, failed = step.failed + given.failed,
-    cancelled = step.cancelled + given.cancelled, in_flight = step.in_flight + given.in_flight
+    cancelled = step.cancelled + given.cancelled, in_flight = step.in_flight + given.in_flight,
+    finished_at = CASE WHEN step.completed + step.failed + step.cancelled + given.completed + given.failed
+                            + given.cancelled >= total THEN now() END
 FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[])
     AS given (task_seq, number, completed, failed, cancelled, in_flight)
 WHERE step.task_seq = given.task_seq AND step.number = given.number
@@ -100,7 +104,8 @@ WHERE child.parent = ANY($1::bigint[]) AND NOT child.is_settled
 ORDER BY child.parent, child.seq LIMIT $2 FOR NO KEY UPDATE OF task SKIP LOCKED;
 
 -- name: parents_that_ended
-SELECT seq, task_id, status IN ('failed', 'cancelled') OR expires_at = to_timestamp(0) AS cancels FROM {schema}.task
+SELECT seq, task_id, status IN ('failed', 'cancelled') OR {is_deleted} AS cancels,
+       {is_deleted} AS is_deleted FROM {schema}.task
 WHERE seq = ANY($1::bigint[]) AND status NOT IN ('pending', 'running')
   AND EXISTS (SELECT FROM {schema}.child WHERE child.parent = task.seq AND NOT child.is_settled);
 
@@ -113,14 +118,15 @@ WHERE seq = ANY($1::bigint[]) AND status = 'pending' RETURNING task.seq, task.ta
 UPDATE {schema}.task SET cancel_requested_at = now() WHERE seq = ANY($1::bigint[]) AND cancel_requested_at IS NULL;
 
 -- name: settle_children
--- Those that have ended expire when their own time is over, at the latest with their parent. Their own children follow.
+-- Those that have ended expire when their own time is over, at the latest just before their parent. Their own children
+-- follow.
 WITH settled AS (
     UPDATE {schema}.child SET is_settled = true WHERE seq = ANY($1::bigint[])
 )
-UPDATE {schema}.task SET expires_at = least(task.finished_at + task.retention, parent.expires_at)
+UPDATE {schema}.task SET expires_at = {child_expires}
 FROM {schema}.child JOIN {schema}.task AS parent ON parent.seq = child.parent
 WHERE child.seq = ANY($1::bigint[]) AND task.seq = child.seq AND task.status NOT IN ('pending', 'running')
-  AND (task.retention IS NOT NULL OR parent.expires_at IS NOT NULL)
+  AND task.expires_at IS DISTINCT FROM {child_expires}
 RETURNING task.seq, EXISTS (SELECT FROM {schema}.child AS own WHERE own.parent = task.seq) AS has_children;
 
 -- name: unsettle_children
@@ -132,12 +138,69 @@ SELECT task_id FROM {schema}.task WHERE seq = ANY($1::bigint[]) AND EXISTS (
 
 -- name: expire_children
 -- Of ended parents: see settle_children.
-UPDATE {schema}.task SET expires_at = least(task.finished_at + task.retention, parent.expires_at)
+UPDATE {schema}.task SET expires_at = {child_expires}
 FROM {schema}.child JOIN {schema}.task AS parent ON parent.seq = child.parent
 WHERE child.seq = ANY($1::bigint[]) AND task.seq = child.seq AND task.status NOT IN ('pending', 'running');
 
+-- name: keep_children
+-- Of parents that run again.
+UPDATE {schema}.task SET expires_at = NULL FROM {schema}.child
+WHERE child.parent = ANY($1::bigint[]) AND task.seq = child.seq AND task.expires_at IS NOT NULL;
+
 -- name: not_held
 UPDATE {schema}.child SET is_held = false WHERE seq = ANY($1::bigint[]) AND is_held;
+
+-- name: hold_children
+UPDATE {schema}.child SET is_held = true WHERE seq = ANY($1::bigint[]);
+
+-- name: children_to_run_again
+SELECT child.seq, child.place, task.task_id, task.status, task.has_dependants
+FROM {schema}.child JOIN {schema}.task ON task.seq = child.seq
+WHERE child.parent = $1 AND child.number = $2 AND child.place > $3 AND task.status IN ('failed', 'cancelled')
+ORDER BY child.place LIMIT $4 FOR UPDATE OF task;
+
+-- name: ran_again
+UPDATE {schema}.step SET may_run_again = false WHERE task_seq = $1 AND number = $2;
+
+-- name: recount
+-- Processes of earlier versions end children without counting them.
+UPDATE {schema}.step SET completed = counted.completed, failed = counted.failed, cancelled = counted.cancelled,
+    in_flight = counted.in_flight,
+    finished_at = CASE WHEN counted.completed + counted.failed + counted.cancelled >= total
+                       THEN coalesce(step.finished_at, now()) END
+FROM (SELECT child.parent, child.number, count(*) FILTER (WHERE task.status = 'completed') AS completed,
+             count(*) FILTER (WHERE task.status = 'failed') AS failed,
+             count(*) FILTER (WHERE task.status = 'cancelled') AS cancelled,
+             count(*) FILTER (WHERE task.status IN ('pending', 'running') AND NOT child.is_held) AS in_flight
+      FROM {schema}.child JOIN {schema}.task ON task.seq = child.seq
+      WHERE child.parent = ANY($1::bigint[]) GROUP BY child.parent, child.number) AS counted
+WHERE step.task_seq = counted.parent AND step.number = counted.number
+  AND (step.completed, step.failed, step.cancelled, step.in_flight)
+      IS DISTINCT FROM (counted.completed, counted.failed, counted.cancelled, counted.in_flight);
+
+-- name: parents_to_attend
+-- The next parents that wait for children, or have held ones: as many as have $3 children, and at most $2.
+WITH next AS (
+    SELECT task_seq, (SELECT sum(stored) FROM {schema}.step WHERE step.task_seq = given.task_seq) AS stored
+    FROM (SELECT task_seq FROM (
+              (SELECT DISTINCT task_seq FROM {schema}.step WHERE is_awaited AND task_seq > $1 ORDER BY task_seq LIMIT $2)
+              UNION
+              (SELECT DISTINCT parent FROM {schema}.child WHERE is_held AND parent > $1 ORDER BY parent LIMIT $2)
+          ) AS either ORDER BY task_seq LIMIT $2) AS given
+)
+SELECT task_seq FROM (SELECT task_seq, sum(stored) OVER (ORDER BY task_seq) - stored AS before FROM next) AS counted
+WHERE before < $3 ORDER BY task_seq;
+
+-- name: unsettled_parents
+-- The next parents with children that are not settled: one seek for each. Whether they have ended.
+WITH RECURSIVE one (parent, place) AS (
+    (SELECT parent, 1 FROM {schema}.child WHERE NOT is_settled AND parent > $1 ORDER BY parent LIMIT 1)
+    UNION ALL
+    SELECT (SELECT parent FROM {schema}.child WHERE NOT is_settled AND parent > one.parent ORDER BY parent LIMIT 1), place + 1
+    FROM one WHERE one.parent IS NOT NULL AND place < $2
+)
+SELECT task.seq, task.task_id, task.status NOT IN ('pending', 'running') AS has_ended
+FROM one JOIN {schema}.task ON task.seq = one.parent ORDER BY task.seq;
 
 -- name: attend
 -- What there is to do for parents: whether something is there that a parked one awaits, and where there is room.

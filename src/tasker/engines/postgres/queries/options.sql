@@ -28,6 +28,10 @@ INSERT INTO {schema}.dependency (task_seq, depends_on) SELECT $1, unnest($2::uui
 -- name: wait_for
 UPDATE {schema}.task SET reason = 'dependencies', due_at = '9999-01-01 00:00:00+00', lined = false WHERE seq = $1;
 
+-- name: wait_for_others
+UPDATE {schema}.task SET reason = 'dependencies', due_at = '9999-01-01 00:00:00+00', lined = false
+WHERE seq = ANY($1::bigint[]);
+
 -- name: lock_dependants
 -- Locked before their dependencies are counted: if two of these end at once, the second sees what the first did.
 SELECT task.seq, dependency.depends_on FROM {schema}.dependency JOIN {schema}.task ON task.seq = dependency.task_seq

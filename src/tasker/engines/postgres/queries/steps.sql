@@ -2,12 +2,14 @@
 -- The tasks' rows are locked. A step that is stored already stays as it is.
 INSERT INTO {schema}.step (task_seq, number, key, name, kind, attempt, started_at, finished_at, until, asks, question,
                            value, secret_value)
-SELECT task_seq, place + coalesce((SELECT max(number) FROM {schema}.step WHERE step.task_seq = given.task_seq), 0), key, name,
-       kind, attempt, started_at, finished_at, until, asks, question, value, secret_value
+SELECT task_seq, row_number() OVER (PARTITION BY task_seq ORDER BY place)
+           + coalesce((SELECT max(number) FROM {schema}.step WHERE step.task_seq = given.task_seq), 0), key, name, kind,
+       attempt, started_at, finished_at, until, asks, question, value, secret_value
 FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::int[], $7::timestamptz[], $8::timestamptz[],
             $9::timestamptz[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[])
     AS given (task_seq, place, key, name, kind, attempt, started_at, finished_at, until, asks, question, value,
               secret_value)
+WHERE NOT EXISTS (SELECT FROM {schema}.step WHERE step.task_seq = given.task_seq AND step.key = given.key)
 ON CONFLICT (task_seq, key) DO NOTHING;
 
 -- name: end_sleeps
@@ -42,7 +44,7 @@ UPDATE {schema}.step SET asks = NULL WHERE task_seq = ANY($1::bigint[]) AND asks
 
 -- name: ask_again
 UPDATE {schema}.step SET asks = task.owner FROM {schema}.task
-WHERE step.task_seq = $1 AND kind = 'input' AND step.finished_at IS NULL AND task.seq = step.task_seq;
+WHERE step.task_seq = ANY($1::bigint[]) AND kind = 'input' AND step.finished_at IS NULL AND task.seq = step.task_seq;
 
 -- name: copy_steps
 -- A step whose secret value is erased is not copied: it runs again.
@@ -68,3 +70,14 @@ FROM {schema}.step WHERE task_seq = $1 AND kind = 'children';
 -- name: asked_of
 SELECT {step} FROM {schema}.step
 WHERE task_seq = $1 AND asks IS NOT NULL AND (until IS NULL OR until > now()) ORDER BY number LIMIT 1;
+
+-- name: insert_archived_step
+INSERT INTO {schema}.step (task_seq, number, key, name, kind, attempt, started_at, finished_at, until, asks, answered_by,
+    is_awaited, may_run_again, max_in_flight, total, stored, in_flight, completed, failed, cancelled, question, value,
+    secret_value)
+SELECT seq, :number::int, :key::text, :name::text, :kind::text, :attempt::int, :started_at::timestamptz,
+       :finished_at::timestamptz, :until::timestamptz, CASE WHEN :asks::boolean THEN owner END, :answered_by::text,
+       :is_awaited::boolean, :may_run_again::boolean, :max_in_flight::int, :total::int, :stored::int, :in_flight::int,
+       :completed::int, :failed::int, :cancelled::int, :question::bytea, :value::bytea,
+       CASE WHEN :is_secret::boolean THEN ''::bytea END
+FROM {schema}.task WHERE task_id = :task_id;

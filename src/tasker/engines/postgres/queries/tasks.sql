@@ -190,11 +190,14 @@ SELECT EXISTS (SELECT FROM marked) OR NOT EXISTS (
 SELECT {listed} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;
 
 -- name: lock_task
-SELECT seq, status, owner, type, queue, concurrency_key, unique_key, has_dependants, extra,
+SELECT seq, task_id, status, owner, type, queue, concurrency_key, unique_key, has_dependants, extra,
        coalesce(expires_at <= now(), false) AS is_over,
        attempt > 0 AND position('/problems/dependency-failed' in coalesce(convert_from(error, 'UTF8'), '')) = 0
            AS saw_all
 FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
+
+-- name: heads_by_seq
+SELECT seq, now() AS now, {head} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq;
 
 -- name: head_by_seq
 SELECT now() AS now, {head} FROM {schema}.task WHERE seq = $1;
@@ -210,16 +213,17 @@ WHERE seq = $1 RETURNING {head};
 -- name: request_cancel
 UPDATE {schema}.task SET cancel_requested_at = coalesce(cancel_requested_at, now()) WHERE seq = $1;
 
--- name: keep_latest_attempt
+-- name: keep_latest_attempts
 INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
 SELECT seq, attempt, worker, started_at, finished_at, ending, error, peak_memory FROM {schema}.task
-WHERE seq = $1 AND worker IS NOT NULL;
+WHERE seq = ANY($1::bigint[]) AND worker IS NOT NULL;
 
--- name: retry_task
+-- name: retry_tasks
 UPDATE {schema}.task SET status = 'pending', reason = 'queued', due_at = now(), lined = false, tries = 0, crashes = 0,
     interruptions = 0, worker = NULL, started_at = NULL, finished_at = NULL, ending = NULL,
-    cancel_requested_at = NULL, error = NULL, progress = NULL, peak_memory = NULL, sequence = $2, expires_at = NULL
-WHERE seq = $1;
+    cancel_requested_at = NULL, error = NULL, progress = NULL, peak_memory = NULL, sequence = again.sequence,
+    expires_at = NULL
+FROM unnest($1::bigint[], $2::int[]) AS again (seq, sequence) WHERE task.seq = again.seq;
 
 -- name: delete_keys
 DELETE FROM {schema}.idempotency WHERE task_id = $1;
@@ -281,6 +285,16 @@ WHERE NOT EXISTS (
       AND ((task.status = 'pending' AND task.lined AND seen.status = 'queued')
            OR (task.status = 'running' AND task.job_id = seen.id)));
 
+-- name: lift_steps
+-- Move jobs that older processes have queued for tasks with steps, or for children, to where older workers do not look.
+UPDATE {schema}.pgqueuer SET entrypoint = regexp_replace(pgqueuer.entrypoint, '^([^/]+)/(@1/)?', '\1/@2/') WHERE id IN (
+    SELECT seen.id FROM (SELECT id, dedupe_key, status, entrypoint FROM {schema}.pgqueuer
+                         WHERE id > $1 ORDER BY id LIMIT $2) AS seen
+    JOIN {schema}.task ON task.task_id = CASE WHEN seen.dedupe_key LIKE '________-____-____-____-____________'
+        AND translate(seen.dedupe_key, '0123456789abcdef', '') = '----' THEN seen.dedupe_key::uuid END
+    WHERE seen.status = 'queued' AND seen.entrypoint NOT LIKE '%/@2/%' AND seen.entrypoint NOT LIKE '/%' AND {has_steps})
+  AND status = 'queued';
+
 -- name: jobs_window
 SELECT id FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id OFFSET $2 - 1 LIMIT 1;
 
@@ -339,7 +353,9 @@ WHERE status = 'running' AND worker = ANY($1::text[]) ORDER BY started_at, seq;
 WITH next AS (
     SELECT seq, octet_length(params) + octet_length(metadata) + coalesce(octet_length(result), 0)
                 + coalesce(octet_length(error), 0)
-                + (SELECT coalesce(sum(octet_length(data)), 0) FROM {schema}.task_event WHERE task_seq = seq) AS size
+                + (SELECT coalesce(sum(octet_length(data)), 0) FROM {schema}.task_event WHERE task_seq = task.seq)
+                + (SELECT coalesce(sum(400 + coalesce(octet_length(value), 0) + coalesce(octet_length(question), 0)), 0)
+                   FROM {schema}.step WHERE task_seq = task.seq) AS size
     FROM {schema}.task WHERE seq > $1 AND (expires_at IS NULL OR expires_at > now()) ORDER BY seq LIMIT $2
 ), counted AS (
     SELECT seq, sum(size) OVER (ORDER BY seq) - size AS before FROM next

@@ -22,6 +22,7 @@ from tasker.engines.shared.groups import GroupChanges
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
 from tasker.engines.shared.stored import attempt_of, event_of, key_of
+from tasker.engines.shared.stores.families import find_parts, join_families, put_parts
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, Row, read_records
 from tasker.errors import ArchiveError, Conflict
@@ -60,12 +61,23 @@ class PostgresArchive:
 
         async def work(tx: Transaction) -> int:
             stored = await self._put(tx, tasks)
+            await self._join_families(tx, tasks)
             for task in tasks:
-                if task.is_waiting:
+                if task.is_waiting and not task.is_held:
                     await self._ties.resume(tx, task.task_id, task.depends_on, task.depends_on_group)
             return stored
 
         return await self._connections.transact(work)
+
+    async def _join_families(self, tx: Transaction, tasks: Sequence[StoredTask]) -> None:
+        """Wake parents of which all children have ended, before the commit; others count ends of children meanwhile."""
+        rows = PostgresRows(self._texts, tx.connection, tx)
+        parents = await join_families(rows, tasks)
+        if parents:
+            await tx.execute(self._texts.queries["lock_steps"], [], [], [], [], [], parents)
+        for parent in parents:
+            await rows.run("recount_children", parent=parent)
+            tx.family.attended.add(parent)
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         return await self._connections.read(lambda connection: self._find(connection, task_ids))
@@ -155,6 +167,7 @@ class PostgresArchive:
             for one in task.keys
         ]
         await tx.executemany(self._texts.queries["insert_stored_key"], keys)
+        await put_parts(PostgresRows(self._texts, tx.connection, tx), tasks)
         await insert_events(
             tx, self._texts.queries, [(seq, _entry(event)) for seq, task in placed for event in task.events]
         )
@@ -171,13 +184,23 @@ class PostgresArchive:
             events[seq].append(event_of(*values))
         for task_id, *values in await connection.fetch(self._texts.queries["archive_keys"], ids):
             keys[task_id].append(key_of(*values))
+        parts = await find_parts(PostgresRows(self._texts, connection), ids)
         tasks = []
         for row in rows:
             own: dict[str, Any] = {name: text_of(row[name]) if name in TEXTS else row[name] for name in COLUMNS}
             if own["reason"] == "concurrency_limited":  # parked: internal to this store, as jobs are
                 own["reason"] = "queued"
-            seq = row["seq"]
-            tasks.append(StoredTask(**own, attempts=attempts[seq], events=events[seq], keys=keys[row["task_id"]]))
+            seq, task_id = row["seq"], row["task_id"]
+            tasks.append(
+                StoredTask(
+                    **own,
+                    attempts=attempts[seq],
+                    events=events[seq],
+                    keys=keys[task_id],
+                    steps=parts.steps[task_id],
+                    child=parts.children.get(task_id),
+                )
+            )
         return tasks
 
 

@@ -10,6 +10,7 @@ from tasker.engines.postgres.attempts import insert_events
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.control import TaskChanges
 from tasker.engines.postgres.families import Families
+from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.rows import head_of
 from tasker.engines.postgres.stored_steps import StoredSteps
 from tasker.engines.postgres.submit import Submits
@@ -40,6 +41,7 @@ class PostgresSteps(StepReads[PostgresRows]):
         steps: StoredSteps,
         submits: Submits,
         changes: TaskChanges,
+        jobs: Jobs,
         families: Families,
     ) -> None:
         super().__init__(database)
@@ -49,6 +51,7 @@ class PostgresSteps(StepReads[PostgresRows]):
         self._submits = submits
         self._changes = changes
         self._families = families
+        self._jobs = jobs
 
     async def start_children(self, lease: Lease, children: NewChildren, *, most: int) -> Step | None:
         return await self._connections.transact(lambda tx: self._start_children(tx, lease, children, most))
@@ -138,7 +141,24 @@ class PostgresSteps(StepReads[PostgresRows]):
         step = None if task is None else await self._find(tx, task["seq"], key)
         if step is None or not step.may_run_again:
             return step, None
-        raise NotImplementedError
+        values = task["seq"], step.number, after, _AGAIN_AT_ONCE
+        rows = await tx.fetch(self._queries["children_to_run_again"], *values)
+        if rows:
+            await self._changes.reopen(tx, rows)
+            limit = await tx.fetchrow(self._queries["lock_step"], task["seq"], key)
+            if limit["max_in_flight"] is not None:
+                await self._hold(tx, [row["seq"] for row in rows])
+        if len(rows) < _AGAIN_AT_ONCE:
+            await tx.execute(self._queries["ran_again"], task["seq"], step.number)
+        await self._families.finish(tx)
+        await self._jobs.promote(tx)
+        return await self._find(tx, task["seq"], key), rows[-1]["place"] if len(rows) == _AGAIN_AT_ONCE else None
+
+    async def _hold(self, tx: Transaction, seqs: list[int]) -> None:
+        """Hold children that are to run again; as many of them start as there is room for."""
+        await tx.execute(self._queries["hold_children"], seqs)
+        await tx.execute(self._queries["wait_for_others"], seqs)
+        tx.family.held.update(seqs)
 
     # questions
 

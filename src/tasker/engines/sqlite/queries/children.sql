@@ -103,3 +103,10 @@ UPDATE task SET expires_at = 0 WHERE seq = ?;
 
 -- name: forget_children
 DELETE FROM child WHERE seq {any:seqs};
+
+-- name: open_task
+SELECT task_id, status FROM task WHERE seq = ? AND status IN ('pending', 'running');
+
+-- name: children_steps
+SELECT number, is_awaited, completed + failed + cancelled >= total, max_in_flight - in_flight
+FROM step INDEXED BY step_children WHERE task_seq = ? AND kind = 'children' ORDER BY number;

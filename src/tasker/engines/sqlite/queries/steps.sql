@@ -92,3 +92,12 @@ WHERE task_seq {any:seqs} LIMIT :limit;
 
 -- name: erase_steps
 DELETE FROM step WHERE task_seq {any:seqs};
+
+-- name: insert_archived_step
+INSERT INTO step (id, task_seq, number, key, name, kind, attempt, started_at, finished_at, until, asks, answered_by,
+                  is_awaited, may_run_again, max_in_flight, total, stored, in_flight, completed, failed, cancelled,
+                  question, value, secret_value)
+SELECT seq << 20 | :number, seq, :number, :key, :name, :kind, :attempt, :started_at, :finished_at, :until,
+       CASE WHEN :asks THEN owner END, :answered_by, :is_awaited, :may_run_again, :max_in_flight, :total, :stored,
+       :in_flight, :completed, :failed, :cancelled, :question, :value, CASE WHEN :is_secret THEN x'' END
+FROM task WHERE task_id = :task_id;

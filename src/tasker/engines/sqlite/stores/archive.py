@@ -15,10 +15,12 @@ import msgspec
 from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
 from tasker.engines.shared.stored import attempt_of, event_of, key_of
+from tasker.engines.shared.stores.families import find_parts, join_families, put_parts
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, read_records
 from tasker.engines.shared.values import encode
 from tasker.engines.sqlite import groups
+from tasker.engines.sqlite.families import attend
 from tasker.engines.sqlite.faults import ENVIRONMENT, is_taken
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import Results, is_reference
@@ -26,7 +28,7 @@ from tasker.engines.sqlite.retention import is_buried
 from tasker.engines.sqlite.rows import PARKED, optional_micros, task_id_of
 from tasker.engines.sqlite.rows import Row as Columns
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.tables import SqliteDatabase, at_once, rows_of
+from tasker.engines.sqlite.tables import SqliteDatabase, SqliteRows, at_once, rows_of
 from tasker.engines.sqlite.ties import resume_waiting
 from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.errors import ArchiveError, Conflict
@@ -172,11 +174,22 @@ def _put(
                 groups.joined(tx, seq, task.owner, task.group, state_of(task.status))
             waits = task.reason not in (None, "queued", "concurrency_limited")
             tx.counts.adopted((task.owner, task.type, task.queue), task.status, waits=waits)
+    at_once(put_parts(rows_of(tx), new))
     check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
-    for task in tasks:
-        if task.is_waiting and resumes:
-            resume_waiting(tx, task.task_id, task.depends_on, task.depends_on_group)
+    if resumes:
+        _resume(tx, tasks, new)
     return {task.task_id for task in new}
+
+
+def _resume(tx: Transaction, tasks: Sequence[StoredTask], new: Sequence[StoredTask]) -> None:
+    """Settle the tasks that wait for others, and wake parents of which all children have ended."""
+    rows = rows_of(tx)
+    for parent in at_once(join_families(rows, new)):
+        at_once(rows.run("recount_children", parent=parent))
+        attend(tx, parent)
+    for task in tasks:
+        if task.is_waiting and not task.is_held:
+            resume_waiting(tx, task.task_id, task.depends_on, task.depends_on_group)
 
 
 def _owners(connection: apsw.Connection, task: StoredTask) -> list[Columns]:
@@ -279,8 +292,11 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
         "SELECT key, fingerprint, expires_at, reply FROM idempotency WHERE task_id = ? ORDER BY key",
         (values["task_id"].bytes,),
     )
+    parts = at_once(find_parts(SqliteRows(connection, 0), [values["task_id"]]))
     return StoredTask(
         **values,
+        steps=parts.steps[values["task_id"]],
+        child=parts.children.get(values["task_id"]),
         attempts=[
             attempt_of(attempt, worker, from_micros(started_at), from_micros(finished_at), *rest)
             for attempt, worker, started_at, finished_at, *rest in attempts
