@@ -39,7 +39,7 @@ WITHIN: dict[str, Any] = {
 }
 """Fields that it does have."""
 NOT_SHOWN = {"policy", "idempotency", "is_chosen", "retention", "weight", "cache_key", "webhook", "secrets"} | {
-    "on_conflict", "refusal", "join_refusal", "cache_for", "is_awaited"
+    "on_conflict", "refusal", "join_refusal", "cache_for", "is_awaited", "keep_steps_of"
 }  # fmt: skip
 
 

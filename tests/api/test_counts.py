@@ -145,6 +145,7 @@ CASES: dict[str, tuple[Case, Callable[[httpx2.Response], Any], Any]] = {
 }
 """By operation: a request that exceeds the limit, how to read its reply, and what it must say."""
 MAKE_NOTHING = {
+    "cancel_group": "a bulk action, which is erased after a while, as one that act_on_tasks makes",
     "stop_bulk": "a bulk action that is there",
     "undo_bulk": "a bulk action, which is erased after a while, as one that act_on_tasks makes",
     "cancel_task": "a task that is there",

@@ -66,10 +66,16 @@ async def three_failures(rig: Rig) -> str:
     return "/failure"
 
 
+async def three_groups(rig: Rig) -> str:
+    for name in "abc":
+        await rig.submit(group=name)
+    return "/group"
+
+
 LISTS: dict[str, Callable[[Rig], Awaitable[str]]] = {
     "list_tasks": three_tasks, "list_schedules": three_schedules, "list_webhooks": three_webhooks,
     "list_deliveries": three_deliveries, "list_audit": three_deeds, "list_bulk": three_bulk_actions,
-    "list_failures": three_failures,
+    "list_failures": three_failures, "list_groups": three_groups,
 }  # fmt: skip
 """For each operation that takes a cursor: how to create three items, and where the list is."""
 

@@ -116,6 +116,7 @@ LISTS: dict[str, Case | str] = {
     "list_types": "what the installation defines",
     "list_workers": "one for each process",
     "list_queues": "their number has a limit of its own",
+    "list_groups": "500 at the most, of some 300 bytes each",
     "list_failures": "500 at the most, of some 1 KB each",
     "read_log": "some 256 KB",
     "get_usage": "a limited number of rows of figures",

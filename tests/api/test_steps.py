@@ -9,10 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tasker.api import steps as api_steps
 from tasker.model import Claim
 from tasker.rules.lifecycle import Failed, Succeeded
 from tasker.rules.lifecycle import problem as task_problem
+from tasker.service.steps import StepService
 from tests.api.conftest import TYPES, Rig, problem
 from tests.asking import done, park, question, sleep, start_children, store
 
@@ -206,7 +206,7 @@ async def test_steps_are_shown_with_their_states(rig: Rig) -> None:
 
 
 async def test_the_last_steps_are_shown(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_steps, "MAX_STEPS", 2)
+    monkeypatch.setattr(StepService.find, "__kwdefaults__", {"limit": 2})
     claim = await started(rig)
     await store(rig.engine, claim, *(done(rig.clock.now(), f"page#{number}") for number in (1, 2, 3)))
     steps = (await rig.client.get(f"/task/{claim.task_id}?include=steps")).json()["steps"]

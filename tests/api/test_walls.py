@@ -46,12 +46,15 @@ def _submissions(path: str, method: str = "POST") -> Callable[[Land, str], list[
         hook = {"webhook": {"url": "https://example.org/me"}}
         replacing = {**plain, "unique_key": "job to be replaced", "on_conflict": "replace"}
         depending = {**plain, "depends_on": [land.ids["failed"]]}
+        after_group = {**plain, "depends_on": {"group": "shared", "when": "ended"}}
         bodies: list[tuple[Any, dict[str, str], tuple[Scope, ...]]] = [
             (plain, {}, ()), (joining, {}, ()), (joining, {"prefer": "wait=0"}, ()), (cached, {}, ()),
             (cached, {"prefer": "wait=1"}, ()), ({**plain, "unique_key": "running job"}, {}, ()),
             (joining, {"idempotency-key": me}, ()), (joining, {"idempotency-key": me}, ()), (depending, {}, ()),
             (joining, {"prefer": "handling=validate"}, ()), ({**joining, "on_conflict": "reject"}, {}, ()),
-            ({**plain, **hook}, {}, ()), ({**depending, **hook}, {}, ("read",)), (replacing, {}, ("control",)),
+            ({**plain, **hook}, {}, ()), ({**depending, **hook}, {}, ("read",)), (after_group, {}, ()),
+            ({**after_group, **hook}, {}, ("read",)), ({**plain, "group": "shared"}, {}, ()),
+            (replacing, {}, ("control",)),
             ({"type": "sum", "params": ["no"]}, {}, ()),
         ]  # fmt: skip
         if method == "POST":  # else `return` is as `reject`, and nothing is shared
@@ -174,7 +177,7 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "list_tasks": lambda land, me: [
         Ask("GET", f"/task{query}")
         for query in ("", f"?owner={land.owner}", "?limit=1", f"?tag={land.mark}", f"?q={land.mark}&count=true",
-                      f"?bulk={land.ids['bulk_id']}", f"?parent={land.ids['asking']}")
+                      f"?bulk={land.ids['bulk_id']}", f"?group={land.mark}", f"?parent={land.ids['asking']}")
     ],
     "submit_params": _fixed(Ask("POST", "/type/echo/task", ["mine"]), Ask("POST", "/type/sum/task", ["no"])),
     "put_task": _puts,
@@ -217,6 +220,13 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "redeliver": lambda land, me: [
         Ask("POST", f"/webhook/{land.ids['delivery_of']}/deliveries/{one}/redeliver")
         for one in (land.ids["delivery_id"], NONE)
+    ],
+    "list_groups": _gets("/group", "/group?limit=1", "/group?owner=nobody"),
+    "get_group": lambda land, me: [
+        Ask("GET", f"/group/{land.mark}?owner={land.owner}"), Ask("GET", f"/group/{land.mark}?wait=0"),
+    ],
+    "cancel_group": lambda land, me: [
+        Ask("POST", f"/group/doomed-{land.mark}/cancel?owner={land.owner}"), Ask("POST", "/group/none/cancel"),
     ],
     "list_failures": _gets("/failure", "/failure?window=90d&error=other"),
     "read_log": _of_task("GET", "/task/{}/log", *ALL_TASKS),

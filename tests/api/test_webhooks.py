@@ -247,7 +247,8 @@ async def test_a_delivery_is_shown_and_repeated(rig: Rig) -> None:
     shown = await fail(rig, made)
     assert shown == {
         "delivery_id": shown["delivery_id"], "webhook_id": made["webhook_id"], "event": "task.completed",
-        "event_id": f"evt_{shown['task_id'].replace('-', '')}_3", "task_id": shown["task_id"], "status": "failed",
+        "event_id": f"evt_{shown['task_id'].replace('-', '')}_3", "task_id": shown["task_id"],
+        "group": None, "status": "failed",
         "attempts": 1, "created_at": "2026-01-02T03:04:05.678901Z", "attempted_at": "2026-01-02T03:04:05.678901Z",
         "next_attempt_at": None, "response_code": 500, "duration": 0.5,
         "error": {"name": "refused", "detail": "the receiver answered 500"}, "links": shown["links"],

@@ -32,6 +32,9 @@ COMMANDS: dict[str, list[str]] = {
     "ls": ["--json", "--tag", "ü"],
     "get": ["{task}"],
     "input": ["{task}", "--json"],
+    "group ls": ["--json"],
+    "group show": ["some"],
+    "group cancel": ["--help"],
     "usage": ["--json"],
     "queue ls": ["--json"],
     "queue pause": ["--help"],
@@ -64,7 +67,7 @@ FAULTS = {
 def values(service: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What stands for the names in braces: a task, a schedule and a folder with a store."""
     folder, url = tmp_path_factory.mktemp("output"), ["--url", service.url]
-    task = tasker("run", "reverse", "ü", "--tag", "ü", "--detach", *url).out.strip()
+    task = tasker("run", "reverse", "ü", "--tag", "ü", "--group", "some", "--detach", *url).out.strip()
     schedule = tasker("schedule", "add", "ü", "reverse", "ü", "--every", "36000", *url).out.strip()
     for fault in FAULTS:
         assert tasker("migrate", "--data-dir", str(folder / f"export-{fault}")).code == 0

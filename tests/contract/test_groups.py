@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +13,10 @@ from tests.contract.conftest import Changes, MakeEngine
 from tests.contract.webhooks import make_webhook
 
 from tasker.engines.protocol import Engine
+from tasker.engines.sqlite import open_sqlite
 from tasker.errors import Conflict, Invalid
 from tasker.model import AfterGroup, Change, Draft, Extra, Receipt, RetryPolicy, Status, TaskFilter
+from tasker.model.archive import StoredTask
 from tasker.model.events import GROUP_ENDED
 from tasker.model.groups import Group, GroupCounts, GroupEnd
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded, problem
@@ -302,6 +305,7 @@ async def test_the_end_of_a_group_may_end_another(driver: Driver, engine: Engine
     await give(driver, in_group(driver, "first"))
     [second] = await give(driver, in_group(driver, "second", after=AfterGroup("first")))
     [third] = await give(driver, waits_for(driver, "second", when="ended"))
+    changes.heard.clear()
     await driver.finish(await driver.claim_one(), FOR_GOOD)
     await changes.until(Change(second, Status.FAILED), Change(third, Status.PENDING))
     assert await counts(engine, "second") == {"failed": 1}
@@ -359,3 +363,39 @@ async def test_a_receipt_of_a_refused_draft_leaves_no_group(driver: Driver, engi
     [receipt] = await engine.submit([draft])
     assert receipt == Receipt(draft.task_id, "refused", refusal=draft.refusal)
     assert await engine.groups.find("", "import-7") is None
+
+
+# moved, or interrupted
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+async def test_groups_are_imported_with_their_tasks(
+    make_engine: MakeEngine, clock: ManualClock, tmp_path: Path, is_ended: bool
+) -> None:
+    """What waits for a group goes on there, even if the tasks of the group come after it."""
+    async with open_sqlite(tmp_path / "source" / "tasker.db", clock) as source:
+        driver = Driver(source, clock)
+        await give(driver, in_group(driver), in_group(driver))
+        [waiting] = await give(driver, waits_for(driver, when="ended"))
+        await give(driver, in_group(driver))
+        await driver.finish(await driver.claim_one(), FOR_GOOD)
+        tasks = [one async for page in source.archive.read(at_once=1, size=1) for one in page]
+    moved = [one for one in tasks if isinstance(one, StoredTask) and not (is_ended and one.is_open and one.group)]
+    engine = await make_engine()
+    for _ in range(2):
+        for task in moved:  # each in a commit of its own
+            await engine.archive.put([task], rehearsal=True)
+            await engine.archive.put([task])
+    expected = {"failed": 1} if is_ended else {"failed": 1, "pending": 2}
+    assert await counts(engine) == expected
+    if not engine.is_shared:  # an import has the file to itself, and the service opens it afterwards
+        await engine.close()
+        engine = await make_engine()
+    there = Driver(engine, clock)
+    for claim in [] if is_ended else await there.claim(2):
+        await there.finish(claim, Succeeded(b"1"))
+    changes = Changes(engine)
+    await engine.sweep(limit=100)
+    if (await there.get(waiting)).reason == "dependencies":
+        await changes.until(Change(waiting, Status.PENDING))
+    assert (await there.claim_one()).task_id == waiting

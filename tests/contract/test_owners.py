@@ -22,7 +22,7 @@ from tests.contract.webhooks import make_webhook
 from tasker.engines import protocol as protocols
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
-from tasker.model import Claim, Draft, Extra, Receipt, Report, Status, TaskFilter
+from tasker.model import AfterGroup, Claim, Draft, Extra, Receipt, Report, Status, TaskFilter
 from tasker.model.failures import FailureFilter
 from tasker.model.queues import QueueChange
 from tasker.model.stats import WINDOWS, StatsFilter
@@ -89,7 +89,7 @@ BLIND = {
                      "engine.delete", "peers.follow_task", "secrets.find", "secrets.erase", "control.find_draft",
                      "bulk.create", "bulk.find", "bulk.find_tasks", "bulk.step", "bulk.hold", "bulk.stop",
                      "schedules.delete", "webhooks.change", "webhooks.delete",
-                     "steps.find", "steps.find_some", "steps.find_children", "steps.answer",
+                     "steps.find", "steps.find_last", "steps.find_some", "steps.find_children", "steps.answer",
                      "webhooks.find_deliveries", "webhooks.redeliver", "queues.find_run_time"), BY_ID),
     **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete", "steps.start_children",
                      "steps.run_children_again", "steps.close_question"), LEASE),
@@ -180,6 +180,27 @@ async def _(walls: Walls) -> None:
         where = TaskFilter(owner="ada", **more)  # type: ignore[arg-type]
         page = await walls.engine.find_many(where, limit=1)
         assert ([task.task_id for task in page.items], page.next_cursor) == ([mine.task_id], None)
+
+
+@case("groups.find")
+async def _(walls: Walls) -> None:
+    """Groups of one name are the owners' own; nor does a task wait for another owner's group."""
+    for owner in ("eve", "ada", "eve"):
+        await walls.submit(owner, extra=Extra(group="g"))
+    await walls.submit("eve", extra=Extra(group="hers"))
+    mine = await walls.engine.groups.find("ada", "g")
+    assert mine is not None
+    assert (mine.owner, mine.tasks.pending) == ("ada", 1)
+    refused = await walls.submit("ada", extra=Extra(depends_on_group=AfterGroup("hers")))
+    assert refused.outcome == "refused"
+
+
+@case("groups.find_many")
+async def _(walls: Walls) -> None:
+    for owner in ("eve", "ada"):
+        await walls.submit(owner, extra=Extra(group="g"))
+    page = await walls.engine.groups.find_many(owner="ada", limit=1)
+    assert ([group.owner for group in page.items], page.next_cursor) == (["ada"], None)
 
 
 @case("bulk.find_many")

@@ -17,7 +17,7 @@ from tests.contract.test_clock_steps import set_clock
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Expired, Invalid, NotFound
 from tasker.model import Change, Report, RetryPolicy, Status
-from tasker.model.steps import Forget, NewStep, Step
+from tasker.model.steps import SHOWN_BYTES, Forget, NewStep, Step
 from tasker.model.tasks import Asked
 from tasker.rules.lifecycle import Cancelled, Crashed, Failed, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
@@ -52,6 +52,30 @@ async def test_steps_are_stored_in_order_with_all_their_fields(
     assert [as_new(step) for step in found] == given
     assert [(step.number, step.attempt) for step in found] == [(1, 1), (2, 1), (3, 1), (4, 1)]
     assert await engine.steps.find_some(claim.task_id, ["a#2", "nap", "other"]) == [found[1], found[2]]
+
+
+async def test_the_last_steps_are_shown_without_secrets_and_cut(
+    driver: Driver, engine: Engine, clock: ManualClock
+) -> None:
+    await driver.submit()
+    claim = await driver.claim_one()
+    short, long = b'"%b"' % (b"x" * (SHOWN_BYTES - 2)), b'"%b"' % (b"x" * SHOWN_BYTES)
+    given = [
+        new_step(clock.now(), "a", short, secret_value=b'"true"'),
+        new_step(clock.now(), "b", long),
+        new_question(clock.now(), timeout=HOUR),
+        new_step(clock.now(), "c", None),
+    ]
+    assert await put(engine, claim, *given)
+    shown = await engine.steps.find_last(claim.task_id, limit=9)
+    assert [step.key for step in shown] == ["a", "b", given[2].key, "c"]
+    assert [step.value for step in shown] == [short, long[: SHOWN_BYTES + 1], None, None]
+    assert [step.secret_value for step in shown] == [None] * 4
+    assert shown[2:] == (await engine.steps.find(claim.task_id))[2:]
+    assert await engine.steps.find_last(claim.task_id, limit=2) == shown[2:]
+    assert await engine.steps.find_last(claim.task_id, limit=9, kind="input") == [shown[2]]
+    assert await engine.steps.find_last(claim.task_id, limit=9, kind="sleep") == []
+    assert await engine.steps.find_last(uuid4(), limit=9) == []
 
 
 async def test_a_step_is_stored_once(driver: Driver, engine: Engine, clock: ManualClock) -> None:

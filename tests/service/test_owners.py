@@ -32,7 +32,7 @@ SOON = timedelta(seconds=0.01)
 SUM = b'{"type":"add","params":[1]}'
 HOURLY = b'{"name":"s","interval":3600,"task":{"type":"add","params":[1]}}'
 ASKING = b'{"type":"add","params":[1],"queue":"asking"}'
-UNIQUE = b'{"type":"add","params":[1],"unique_key":"u","tags":["t"]}'
+UNIQUE = b'{"type":"add","params":[1],"unique_key":"u","tags":["t"],"group":"hers"}'
 
 
 class Alices(NamedTuple):
@@ -89,6 +89,9 @@ MISSING: dict[str, Ask] = {
     "bulk.get": lambda s, a: s.bulk.get(BOB, a.bulk),
     "bulk.stop": lambda s, a: s.bulk.stop(BOB, a.bulk),
     "bulk.undo": lambda s, a: s.bulk.undo(BOB, a.bulk),
+    "groups.get": lambda s, a: s.groups.get(BOB, "hers", "alice"),
+    "groups.wait": lambda s, a: s.groups.wait(BOB, "hers", None, SOON),
+    "groups.cancel": lambda s, a: s.groups.cancel(BOB, "hers"),
     "webhooks.get": lambda s, a: s.webhooks.get(BOB, a.webhook),
     "webhooks.change": lambda s, a: s.webhooks.change(BOB, a.webhook, {"url": "https://bob.example.com/"}),
     "webhooks.rotate": lambda s, a: s.webhooks.rotate(BOB, a.webhook, None, SOON),
@@ -175,6 +178,13 @@ async def _preview(s: Service, a: Alices) -> None:
 async def _bulks(s: Service, a: Alices) -> None:
     page = await s.bulk.find_many(BOB, limit=1)
     assert (page.items, page.next_cursor) == ([], None)
+
+
+async def _groups(s: Service, a: Alices) -> None:
+    for owner in (None, "alice"):
+        page = await s.groups.find_many(BOB, owner=owner, limit=1)
+        assert (page.items, page.next_cursor) == ([], None)
+    assert [group.name for group in (await s.groups.find_many(ALICE, limit=9)).items] == ["hers"]
 
 
 async def _change_queue(s: Service, a: Alices) -> None:
@@ -306,6 +316,7 @@ OTHERS: dict[str, Ask] = {
     "bulk.start": _act,
     "bulk.preview": _preview,
     "bulk.find_many": _bulks,
+    "groups.find_many": _groups,
     "queues.change": _change_queue,
     "schedules.find_many": _schedules,
     "schedules.create": _create_schedule,

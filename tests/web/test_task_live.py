@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import timedelta
 from html import unescape
 from uuid import UUID
 
@@ -14,8 +15,9 @@ from tasker.model.keys import ANYBODY
 from tasker.rules.lifecycle import Succeeded
 from tasker.web.frame import Frame
 from tasker.web.sessions import Sessions
-from tasker.web.task_live import TaskStream, gathered
+from tasker.web.task_live import TaskStream, gathered, stable
 from tests.web.conftest import Web
+from tests.web.stories import Story
 from tests.web.test_live import listening
 from tests.web.test_task import say
 
@@ -156,7 +158,7 @@ async def test_events_are_gathered() -> None:
 
     found: list[list[int]] = []
     async with asyncio.timeout(LIMIT):
-        async for events in gathered(source(), 0.05):
+        async for events in gathered(source(), lambda: 0.05):
             found.append([event.sequence for event in events])
             if len(found) == 2:
                 go_on.set()
@@ -173,7 +175,7 @@ async def test_a_gathering_is_bounded() -> None:
             yield [an_event(1, b" " * 16 * 1024)] * 25
 
     async with asyncio.timeout(LIMIT):
-        sizes = [sum(len(event.data) for event in events) async for events in gathered(source(), 0.05)]
+        sizes = [sum(len(event.data) for event in events) async for events in gathered(source(), lambda: 0.05)]
     assert max(sizes) <= 1024 * 1024
     assert sum(sizes) == 20 * 25 * 16 * 1024
 
@@ -189,6 +191,71 @@ async def test_a_gathering_that_is_left_ends_its_source() -> None:
         finally:
             ended.append(True)
 
-    async with aclosing(gathered(source(), 0)) as events:
+    async with aclosing(gathered(source(), lambda: 0)) as events:
         assert len(await anext(events)) == 1
     assert ended == [True]
+
+
+async def test_steps_and_questions_come_as_they_happen(web: Web) -> None:
+    story = await Story(web.rig.engine, web.rig.clock).begin()
+    page = Page()
+    async with aclosing(stream_of(web, str(story.task_id)).messages(0)) as messages, asyncio.timeout(LIMIT):
+        while "t-head" not in page.parts:
+            page.take(await anext(messages))
+        await story.tell("step_started", name="charge", key="charge", kind="step")
+        while "charge" not in page.parts["t-steps"]:
+            page.take(await anext(messages))
+        assert "runs" in page.parts["t-steps"]
+        await story.step("charge", 7)
+        while "done" not in page.parts["t-steps"]:
+            page.take(await anext(messages))
+        await story.ask("approve")
+        await story.park()
+        while "It asks" not in page.parts["t-asks"]:
+            page.take(await anext(messages))
+        asked = page.parts.pop("t-asks")
+        assert 'action="../task/' in asked
+        web.rig.clock.advance(timedelta(hours=1))
+        await web.rig.service.steps.answer(ANYBODY, story.task_id, "approve", b'{"approved":true}')
+        while "t-asks" not in page.parts:
+            page.take(await anext(messages))
+    assert "<form" not in page.parts["t-asks"]
+    assert any("step charge is done" in line for line in page.log)
+    assert any("approve was answered" in line for line in page.log)
+
+
+async def test_time_alone_does_not_send_a_form_again(web: Web) -> None:
+    """What is typed into it, and what was refused, stays."""
+    story = await Story(web.rig.engine, web.rig.clock).begin()
+    await story.ask("approve", seconds=90_000)
+    page = Page()
+    async with aclosing(stream_of(web, str(story.task_id)).messages(0)) as messages, asyncio.timeout(LIMIT):
+        while "t-asks" not in page.parts:
+            page.take(await anext(messages))
+        page.parts.clear()
+        web.rig.clock.advance(timedelta(seconds=20))
+        await story.step("meanwhile")
+        while "t-steps" not in page.parts:
+            page.take(await anext(messages))
+    assert "t-asks" not in page.parts
+
+
+async def test_children_are_counted_though_their_ends_are_no_events_of_the_parent(web: Web) -> None:
+    story = await Story(web.rig.engine, web.rig.clock).begin()
+    await story.children("render", [1, 2, 3])
+    await story.park()
+    page = Page()
+    async with aclosing(stream_of(web, str(story.task_id)).messages(0)) as messages, asyncio.timeout(LIMIT):
+        while "3 pending" not in page.parts.get("t-children", ""):
+            page.take(await anext(messages))
+        await story.run_children(Succeeded(b"1"))
+        while "1 completed" not in page.parts["t-children"]:
+            page.take(await anext(messages))
+        assert "2 of its 3 children" in page.parts["t-trouble"]
+
+
+def test_relative_times_do_not_make_a_part_another() -> None:
+    one = '<p>asked <time datetime="x" title="y">3 s ago</time>, <b>now</b></p>'
+    assert stable(one) == stable(one.replace("3 s ago", "1 h ago"))
+    assert stable(one) != stable(one.replace("now", "later"))
+    assert stable(one) != stable(one.replace('"x"', '"z"'))

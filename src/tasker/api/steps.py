@@ -16,24 +16,20 @@ from tasker.clock import Clock
 from tasker.errors import Fault, Invalid
 from tasker.model import Task
 from tasker.model.keys import Caller
-from tasker.model.steps import Step
+from tasker.model.steps import SHOWN_BYTES, Step
 from tasker.model.tasks import PREVIEW_BYTES
 from tasker.requests.steps import InputBody, read_input
 from tasker.rules.steps import state_of
 from tasker.rules.waiting import SOON
 from tasker.service import Service
-from tasker.service.steps import question_of
+from tasker.service.steps import SHOWN_STEPS, question_of
 from tasker.wire import steps as wire
 from tasker.wire import tasks as wire_tasks
 
-MAX_STEPS = 1000
-"""Steps of a task that are shown with it: the last ones."""
-MAX_VALUE = 4096
-"""Bytes of a step's value that is shown as a whole."""
 INCLUDE = choices_parameter(
     "include",
     "Also `attempts`: when, where and how each attempt ended; `steps`: what it has done once and remembers, or waits"
-    f" for, the last {MAX_STEPS:,}; `children`: the newest of them, as `child_tasks`. Repeated or separated by commas.",
+    f" for, the last {SHOWN_STEPS:,}; `children`: the newest ones, as `child_tasks`. Repeated or separated by commas.",
     ("attempts", "steps", "children"),
 )
 _UNTOLD = "does not fit the question; a key with the scope read may see why"
@@ -79,7 +75,7 @@ class StepOperations:
         """Return the members of a Task that `include` asks for, as `encode_task` takes them. Raises NotFound."""
         parts = b""
         if "steps" in include:
-            steps = (await self._steps.find(caller, task.task_id))[-MAX_STEPS:]
+            steps = await self._steps.find(caller, task.task_id)
             now = self._clock.now()
             parts += b',"steps":' + encode([view_of(step, task, now) for step in steps])
         if "children" in include:
@@ -92,7 +88,7 @@ def view_of(step: Step, task: Task, now: datetime) -> wire.Step:
     """Return a step of a task as the API shows it."""
     value = step.value
     preview: str | None = None
-    if value is not None and len(value) > MAX_VALUE:
+    if value is not None and len(value) > SHOWN_BYTES:
         preview, value = value[:PREVIEW_BYTES].decode(errors="ignore"), None
     return wire.Step(
         number=step.number,

@@ -34,8 +34,8 @@ class Draft(Struct, frozen=True, kw_only=True):
     unique_key: only one open task of an owner and type has it. on_conflict: what happens to a draft whose unique_key an
     open task has. cache_key: an open task with this key, or one that completed within `cache_for`, answers for this
     draft. refusal: why the draft is not stored; an existing task may still answer. join_refusal: why no existing task
-    may answer for it. keep_steps_of: the task whose steps are copied. is_awaited: as after `Peers.follow_task`, from the
-    start.
+    may answer for it. keep_steps_of: the task whose steps are copied. is_awaited: as after `Peers.follow_task`, from
+    the start.
     """
 
     task_id: UUID

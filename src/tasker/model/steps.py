@@ -15,6 +15,9 @@ from tasker.model.tasks import Asked, Reason, Status, TaskProblem
 StepKind = Literal["step", "sleep", "input", "children"]
 """A call whose result is stored; a sleep; a question to a person; children started by one `call`, `map` or `spawn`."""
 
+SHOWN_BYTES = 4096
+"""Size up to which the value of a step is shown as a whole."""
+
 
 class NewStep(Struct, frozen=True, kw_only=True):
     """A step as an attempt stores it; a stored one is never changed by storing it again.

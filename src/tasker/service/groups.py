@@ -34,7 +34,7 @@ class GroupService:
         whose = caller.owner if owner is None else owner
         group = await self._store.find(whose, name) if caller.sees(whose) else None
         if group is None:
-            raise NotFound(f"there is no group {name!r}")
+            raise NotFound("there is no such group")
         return group
 
     async def wait(self, caller: Caller, name: str, owner: str | None, at_most: timedelta) -> Group:

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
-from tasker.errors import Conflict, Fault
+from tasker.errors import Conflict, Fault, NotFound
 from tasker.model import Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.model.steps import OpenQuestion, Question, Step
@@ -22,6 +22,10 @@ from tasker.validation.answers import answer_faults
 from tasker.validation.faults import Faults
 from tasker.validation.jsontext import read_json
 
+SHOWN_STEPS = 1000
+"""Steps that are shown with a task: the last ones."""
+_LAST_QUESTIONS = 1000
+"""Questions of one task, the last ones, that an answer may be for."""
 SHOWN_CHILDREN = 20
 """Children that are shown with a task; its list of children has all of them."""
 MAX_ANSWER = 1 << 20
@@ -43,10 +47,20 @@ class StepService:
         self._threads = threads
         self._max_answer = max_answer
 
-    async def find(self, caller: Caller, task_id: UUID) -> list[Step]:
-        """Return the steps of a task in the order of their numbers, secrets masked. Raises NotFound, Expired."""
+    async def find(self, caller: Caller, task_id: UUID, *, limit: int = SHOWN_STEPS) -> list[Step]:
+        """Return the last steps of a task in the order of their numbers, secrets masked. Raises NotFound, Expired.
+
+        A value of more than SHOWN_BYTES is cut off after that.
+        """
         await self._tasks.get(caller, task_id)
-        return [structs.replace(step, secret_value=None) for step in await self._store.find(task_id)]
+        return await self._store.find_last(task_id, limit=limit)
+
+    async def get(self, caller: Caller, task_id: UUID, key: str) -> Step:
+        """Return a step with its whole value, secrets masked. Raises NotFound, Expired."""
+        await self._tasks.get(caller, task_id)
+        for step in await self._store.find_some(task_id, [key]):
+            return structs.replace(step, secret_value=None)
+        raise NotFound(f"task {task_id} has no step {key!r}")
 
     async def children(self, caller: Caller, task_id: UUID, *, limit: int = SHOWN_CHILDREN) -> list[Task]:
         """Return some children of a task, the newest first, as lists show tasks."""
@@ -63,7 +77,7 @@ class StepService:
         task = await self._tasks.get(caller, task_id)
         if task.status.is_terminal:
             raise Conflict(f"the task has ended ({task.status.value}) and asks nothing")
-        asked = _matching(await self._store.find(task_id), name, asked_at)
+        asked = await self._asked(task_id, name, asked_at)
         now = self._clock.now()
         for step in asked:
             if is_asked(step, now):
@@ -112,11 +126,16 @@ class StepService:
         self, caller: Caller, task_id: UUID, name: str, value: bytes, asked_at: datetime | None
     ) -> bool:
         """Tell whether the newest such question has this answer already, from the same owner."""
-        asked = _matching(await self._store.find(task_id), name, asked_at)
-        if not asked or asked[-1].value is None:
+        asked = await self._asked(task_id, name, asked_at)
+        if not asked or asked[-1].answered_by != caller.owner:
             return False
-        last = asked[-1]
-        return last.answered_by == caller.owner and _same(bytes(last.value or b""), value)
+        [last] = await self._store.find_some(task_id, [asked[-1].key]) or [asked[-1]]
+        return last.value is not None and _is_same(last.value, value)
+
+    async def _asked(self, task_id: UUID, name: str | None, asked_at: datetime | None) -> list[Step]:
+        """Return the questions of that name (None: of any), oldest first."""
+        asked = await self._store.find_last(task_id, limit=_LAST_QUESTIONS, kind="input")
+        return [step for step in asked if name in (None, step.name) and asked_at in (None, step.started_at)]
 
 
 def question_of(step: Step) -> Question:
@@ -126,15 +145,6 @@ def question_of(step: Step) -> Question:
 
 
 _decode_question = msgspec.json.Decoder(Question).decode
-
-
-def _matching(steps: list[Step], name: str | None, asked_at: datetime | None) -> list[Step]:
-    """Return the questions of that name (None: of any), oldest first."""
-    return [
-        step
-        for step in steps
-        if step.kind == "input" and name in (None, step.name) and asked_at in (None, step.started_at)
-    ]
 
 
 def _refusal(asked: list[Step], name: str | None) -> str:
@@ -148,7 +158,7 @@ def _refusal(asked: list[Step], name: str | None) -> str:
     return f"the time to answer {last.name!r} is over"
 
 
-def _same(one: bytes, other: bytes) -> bool:
+def _is_same(one: bytes, other: bytes) -> bool:
     """Tell whether two JSON texts have the same meaning."""
 
     return one == other or _meaning(one) == _meaning(other)

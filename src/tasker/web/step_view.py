@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -65,9 +66,7 @@ def ended_at(step: Step, task: Task, now: datetime) -> datetime | None:
 
 def rows_of(task: Task, steps: Sequence[Step], running: Iterable[Running], now: datetime) -> list[Row]:
     """Return the rows of the table: stored steps in their order, then those that run."""
-    stored = [_row(task, step, now) for step in steps]
-    known = {step.key for step in steps}
-    return stored + [_running(one, now) for one in running if one.key not in known]
+    return [_row(task, step, now) for step in steps] + [_running(one, now) for one in running]
 
 
 def _row(task: Task, step: Step, now: datetime) -> Row:
@@ -153,11 +152,13 @@ def is_kept(task: Task, step: Step) -> bool:
 
 def spans_of(task: Task, steps: Iterable[Step], running: Iterable[Running], now: datetime) -> list[Span]:
     """Return the bars of the chart."""
-    own = [step for step in steps if not is_kept(task, step)]
-    known = {step.key for step in own}
-    found = [_span(step, task, now) for step in own]
-    goes_on = [one for one in running if one.key not in known]
-    return found + [Span(texts.line(one.name, 80), "step", "running", one.started_at, None) for one in goes_on]
+    found = [_span(step, task, now) for step in steps if not is_kept(task, step)]
+    return found + [Span(_short(one.name), "step", "running", one.started_at, None) for one in running]
+
+
+@lru_cache(maxsize=1000)
+def _short(name: str) -> str:
+    return texts.line(name, 80)
 
 
 def _span(step: Step, task: Task, now: datetime) -> Span:
@@ -166,7 +167,7 @@ def _span(step: Step, task: Task, now: datetime) -> Span:
     if step.kind in ("sleep", "input") and colour == "completed":
         colour = "pending"
     note = say_children(step) if step.kind == "children" else ""
-    return Span(texts.line(step.name, 80), step.kind, colour, step.started_at, ended_at(step, task, now), note)
+    return Span(_short(step.name), step.kind, colour, step.started_at, ended_at(step, task, now), note)
 
 
 def question_of(step: Step) -> Question | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from tasker.web import texts, times
 
@@ -46,11 +49,17 @@ _WAITS = {
 
 
 def _parked(data: Mapping[str, Any]) -> str:
-    until = data.get("until")
-    shown = f", at most until {texts.line(until, 40)}" if isinstance(until, str) else ""
-    if data.get("reason") == "sleeping":
-        shown = shown.replace(", at most", "")
-    return f"gave its slot back: {_WAITS.get(str(data.get('reason')), 'it waits')}{shown}"
+    until, reason = _time(data.get("until")), str(data.get("reason"))
+    at_most = "" if reason == "sleeping" else ", at most"
+    return f"gave its slot back: {_WAITS.get(reason, 'it waits')}" + (f"{at_most} until {until}" if until else "")
+
+
+def _time(text: Any) -> str:
+    """Return a time of an event for people; what is no time as it is."""
+    try:
+        return times.full(msgspec.convert(text, datetime).astimezone(UTC))
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        return texts.line(str(text or ""), 40)
 
 
 def _resumed(data: Mapping[str, Any]) -> str:

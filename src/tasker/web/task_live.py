@@ -7,14 +7,18 @@ it was: nothing is missing, and nothing comes twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from tasker.model import Event, LogLevel
+from tasker.errors import Conflict
+from tasker.model import Event, LogLevel, Task
 from tasker.model.keys import Caller
+from tasker.model.steps import Step
 from tasker.service import Service
 from tasker.web.asks import Sent
 from tasker.web.children import find_first
@@ -35,6 +39,8 @@ LOOK_AGAIN = 15.0
 """Seconds between looks at a task that has ended: it may be run again."""
 LOOK_AT_CHILDREN = 1.0
 """Seconds between looks at a task whose children go on: their ends are no events of it."""
+_REST = 20
+"""How many times as long as it takes to make the parts nothing is made after it."""
 _MOST_GATHERED = 1000
 _MOST_BYTES = 512 * 1024
 """Events, and bytes of them, from which on a message waits no longer: a task may say 16 KiB in each."""
@@ -72,9 +78,18 @@ async def find_sources(service: Service, caller: Caller, task_id: UUID, reader: 
     """Return what the page of a task is made of. Raises NotFound."""
     attempts = await service.tasks.attempts(caller, task_id)
     task = await service.waiting.explain(caller, await service.tasks.get(caller, task_id))
-    steps = await service.steps.find(caller, task_id) if attempts else []
+    steps = await _find_steps(service, caller, task) if attempts else []
     children = await find_first(service, caller, task)
     return Sources(task, attempts, reader.ends, steps, reader.running, children)
+
+
+async def _find_steps(service: Service, caller: Caller, task: Task) -> list[Step]:
+    """Return the last steps of a task, and the question that it asks though it has done many since."""
+    steps = await service.steps.find(caller, task.task_id)
+    if task.input is not None and not any(step.kind == "input" and step.finished_at is None for step in steps):
+        with contextlib.suppress(Conflict):  # it was answered meanwhile
+            steps.insert(0, await service.steps.question(caller, task.task_id))
+    return steps
 
 
 async def load(
@@ -141,6 +156,7 @@ class TaskStream:
         self._token = token
         self._sent: dict[str, str] = {}
         self._has_open_children = False
+        self._took = 0.0
 
     async def messages(self, after: int) -> AsyncGenerator[bytes, None]:
         """Yield the stream, from the events after a sequence on, until the service stops or the task is gone."""
@@ -153,7 +169,7 @@ class TaskStream:
             yield self._message(NOTHING, after, parts)
         while not self._service.stopping:
             following = self._service.following.follow(self._caller, self._task_id, after=after)
-            async for events in gathered(following, PAUSE, self._beat):
+            async for events in gathered(following, self._pause, self._beat):
                 said = reader.read(events)
                 after = said.after or after
                 is_due = said.is_news or not events  # what a task waits for changes without an event
@@ -162,16 +178,23 @@ class TaskStream:
             yield b": it has ended\n\n"
 
     async def _parts(self, reader: Reader) -> dict[str, str]:
+        began = time.perf_counter()
         sources = await find_sources(self._service, self._caller, self._task_id, reader)
-        return self._made(view_of(self._caller, sources, self._frame.clock.now()))
+        made = self._made(view_of(self._caller, sources, self._frame.clock.now()))
+        self._took = time.perf_counter() - began
+        return made
 
     def _made(self, view: TaskView) -> dict[str, str]:
         self._has_open_children = view.has_open_children
         return make_parts(self._frame, view, self._base, self._token)
 
+    def _pause(self) -> float:
+        """Return the least seconds until the next message: longer where parts take long, as with thousands of steps."""
+        return max(PAUSE, _REST * self._took)
+
     def _beat(self) -> float | None:
         """Return the seconds after which parts are made again though nothing was said."""
-        return LOOK_AT_CHILDREN if self._has_open_children else None
+        return max(LOOK_AT_CHILDREN, _REST * self._took) if self._has_open_children else None
 
     def _message(self, said: Said, after: int, parts: dict[str, str]) -> bytes:
         """Return a message with what was said and with the parts that differ from those sent before."""
@@ -191,9 +214,11 @@ def _is_much(events: Sequence[Event]) -> bool:
 
 
 async def gathered(
-    source: AsyncGenerator[list[Event], None], pause: float, beat: Callable[[], float | None] = lambda: None
+    source: AsyncGenerator[list[Event], None],
+    pause: Callable[[], float],
+    beat: Callable[[], float | None] = lambda: None,
 ) -> AsyncGenerator[list[Event], None]:
-    """Yield the lists of a source, joined so that at least `pause` seconds are between two; empty ones alone.
+    """Yield the lists of a source, joined so that at least `pause()` seconds are between two; empty ones alone.
 
     beat: the seconds after which an empty list is yielded if nothing comes, None for never.
     """
@@ -215,7 +240,7 @@ async def gathered(
                 if not batch:
                     yield []
             if batch and (loop.time() >= due or _is_much(batch)):
-                due, told, batch = loop.time() + pause, batch, []
+                due, told, batch = loop.time() + pause(), batch, []
                 yield told
         if batch:
             yield batch

@@ -99,7 +99,7 @@ class TaskView(NamedTuple):
     metadata: str
     spans: list[Span]
     steps: list[StepRow]
-    steps_left_out: int
+    has_more_steps: bool
     step_names: list[str]
     asks: list[Ask]
     may_answer: bool
@@ -135,7 +135,9 @@ def view_of(caller: Caller, loaded: Sources, now: datetime) -> TaskView:
     tries = tries_of(task, attempts, loaded.ends, now, parked)[-MOST_SHOWN:]
     shown = [one for one in latest if any(one.attempt == other.number for other in tries)]
     task_id = str(task.task_id)
-    steps = steps_of(task, loaded.steps, loaded.running, now)
+    known = {step.key for step in loaded.steps}
+    running = [one for one in loaded.running if one.key not in known][:MOST_STEPS]
+    latest_steps = loaded.steps[-MOST_STEPS:]
     is_asking = not task.status.is_terminal
     return TaskView(
         now=now,
@@ -161,9 +163,9 @@ def view_of(caller: Caller, loaded: Sources, now: datetime) -> TaskView:
         usage=_usage(task),
         tags=task.tags,
         metadata=texts.json_line(task.metadata, 2000),
-        spans=spans_of(task, loaded.steps, loaded.running, now),
-        steps=steps[-MOST_STEPS:],
-        steps_left_out=max(len(steps) - MOST_STEPS, 0),
+        spans=spans_of(task, loaded.steps, running, now),
+        steps=steps_of(task, latest_steps, running, now),
+        has_more_steps=len(loaded.steps) > len(latest_steps),
         step_names=names_of(loaded.steps),
         asks=asks_of(loaded.steps, now, loaded.sent) if is_asking else [],
         may_answer=caller.may("control"),

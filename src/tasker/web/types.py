@@ -208,7 +208,7 @@ class TypePages:
         if origin is None or not visit.caller.may("read"):
             return False
         with contextlib.suppress(NotFound):
-            return bool(await self._service.steps.find(visit.caller, origin))
+            return bool(await self._service.steps.find(visit.caller, origin, limit=1))
         return False
 
     async def _figures(self, visit: Visit, task_type: TaskType, window: Window) -> Part | None:

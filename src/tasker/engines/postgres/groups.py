@@ -60,7 +60,7 @@ class TaskGroups:
         """Find how a draft is tied to the group that it depends on."""
         group = await self._lock(tx, GroupKey(draft.owner, after.group))
         if group is None:
-            return Ties(Receipt(draft.task_id, "refused", refusal=no_group(after.group)))
+            return Ties(Receipt(draft.task_id, "refused", refusal=no_group()))
         if group.open:
             return Ties(replaces=replaces, waits_for_group=True)
         if after.when == "completed" and group.unsuccessful:

@@ -189,6 +189,8 @@ class Retention(OnTasks):
     async def _sweep_parents(self, tx: Transaction, limit: int) -> None:
         """Count the children of one window of parents that wait again; wake these, or start held children, if due."""
         rows = await tx.fetch(self._queries["parents_to_attend"], self._parents_from, limit, _RECOUNTED)
+        if not rows and self._parents_from:
+            rows = await tx.fetch(self._queries["parents_to_attend"], 0, limit, _RECOUNTED)
         self._parents_from = rows[-1]["task_seq"] if rows else 0
         parents = {row["task_seq"] for row in rows}
         tx.family.attended |= parents

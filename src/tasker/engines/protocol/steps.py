@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from tasker.model import Lease, Task
-from tasker.model.steps import Child, Family, NewChildren, OpenQuestion, Step
+from tasker.model.steps import Child, Family, NewChildren, OpenQuestion, Step, StepKind
 
 
 class StepStore(Protocol):
@@ -20,6 +20,12 @@ class StepStore(Protocol):
 
     async def find(self, task_id: UUID) -> list[Step]:
         """Return the steps of a task, in the order of their numbers."""
+
+    async def find_last(self, task_id: UUID, *, limit: int, kind: StepKind | None = None) -> list[Step]:
+        """Return the last steps of a task (of a kind), in order, as they are shown: without secret values.
+
+        Of a value of more than SHOWN_BYTES only the beginning is there, of one byte more.
+        """
 
     async def find_some(self, task_id: UUID, keys: Sequence[str]) -> list[Step]:
         """Return the steps of a task that have these keys."""

@@ -102,9 +102,9 @@ def no_dependency(depends_on: Sequence[UUID], missing: Sequence[int]) -> Invalid
     return Invalid("the task depends on tasks that do not exist", faults=faults)
 
 
-def no_group(name: str) -> Invalid:
+def no_group() -> Invalid:
     """Invalid: the group that a task depends on does not exist."""
-    fault = Fault("/depends_on/group", f"there is no group {name!r}")
+    fault = Fault("/depends_on/group", "there is no such group")
     return Invalid("the task depends on a group that does not exist", faults=[fault])
 
 

@@ -24,6 +24,7 @@ from importlib.resources.abc import Traversable
 from tasker.engines.shared.rollup import SUMMED
 from tasker.engines.shared.tables import BULKS, DELIVERIES, GROUPS, SCHEDULES, STEPS, WEBHOOKS
 from tasker.model.archive import StoredStep
+from tasker.model.steps import SHOWN_BYTES
 from tasker.model.usage import COUNTED
 
 _WORDS = {
@@ -33,6 +34,12 @@ _WORDS = {
     "bulk": ", ".join(f"bulk.{name}" for name in BULKS.fields),
     "group": GROUPS.columns,
     "step": ", ".join(f"step.{name}" for name in STEPS.fields),
+    "shown_step": ", ".join(
+        {"value": f"substr(step.value, 1, {SHOWN_BYTES + 1}) AS value", "secret_value": "NULL AS secret_value"}.get(
+            name, f"step.{name}"
+        )
+        for name in STEPS.fields
+    ),
     "archived_step": ", ".join(f"step.{name}" for name in StoredStep.__struct_fields__ if name != "is_secret"),
     "counted": ", ".join(COUNTED),
     "counted_values": ", ".join(f":{name}" for name in COUNTED),

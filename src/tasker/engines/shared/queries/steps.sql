@@ -3,6 +3,17 @@ SELECT {step} FROM {schema}.step
 WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = :task_id AND (expires_at IS NULL OR expires_at > {now}))
 ORDER BY number;
 
+-- name: last_steps_of
+SELECT {shown_step} FROM {schema}.step
+WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = :task_id AND (expires_at IS NULL OR expires_at > {now}))
+ORDER BY number DESC LIMIT :limit;
+
+-- name: last_steps_of_kind
+SELECT {shown_step} FROM {schema}.step
+WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = :task_id AND (expires_at IS NULL OR expires_at > {now}))
+  AND kind = :kind
+ORDER BY number DESC LIMIT :limit;
+
 -- name: some_steps_of
 SELECT {step} FROM {schema}.step
 WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = :task_id AND (expires_at IS NULL OR expires_at > {now}))

@@ -10,7 +10,7 @@ from uuid import UUID
 from tasker.engines.shared.rows import Database, R
 from tasker.engines.shared.steps import as_read, asked_by, family_of
 from tasker.engines.shared.tables import STEPS
-from tasker.model.steps import Family, OpenQuestion, Step
+from tasker.model.steps import Family, OpenQuestion, Step, StepKind
 
 
 class StepReads(Generic[R]):
@@ -22,6 +22,12 @@ class StepReads(Generic[R]):
     async def find(self, task_id: UUID) -> list[Step]:
         steps = await self._database.look(lambda rows: rows.structs("steps_of", STEPS, task_id=task_id))
         return [as_read(step) for step in steps]
+
+    async def find_last(self, task_id: UUID, *, limit: int, kind: StepKind | None = None) -> list[Step]:
+        values: dict[str, Any] = {"task_id": task_id, "limit": limit} | ({} if kind is None else {"kind": kind})
+        query = "last_steps_of" if kind is None else "last_steps_of_kind"
+        steps = await self._database.look(lambda rows: rows.structs(query, STEPS, **values))
+        return list(reversed(list(steps)))
 
     async def find_some(self, task_id: UUID, keys: Sequence[str]) -> list[Step]:
         steps = await self._database.look(

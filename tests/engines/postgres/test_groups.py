@@ -1,0 +1,87 @@
+"""Groups whose tasks several processes end at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from tests.engines.postgres.conftest import MakeEngine
+
+from tasker.builtin import builtin_registry
+from tasker.engines.postgres import PostgresEngine
+from tasker.model import AfterGroup, Draft, Extra, Status, TaskFilter
+from tasker.model.events import GROUP_ENDED
+from tasker.model.keys import ANYBODY
+from tasker.model.webhooks import Webhook
+from tasker.rules.lifecycle import Succeeded
+from tasker.service import Service
+from tasker.service.hub import Hub
+from tasker.testing import Driver, ManualClock, make_draft
+
+MANY = 120
+DONE = Succeeded(b"6")
+
+
+def members(clock: ManualClock, number: int) -> list[Draft]:
+    return [make_draft(clock.now(), extra=Extra(group="g")) for _ in range(number)]
+
+
+def waiting(clock: ManualClock) -> Draft:
+    return make_draft(clock.now(), extra=Extra(depends_on_group=AfterGroup("g")))
+
+
+async def test_processes_that_end_tasks_together_count_each_once(
+    driver: Driver, another: MakeEngine, clock: ManualClock
+) -> None:
+    engine, others = driver.engine, [await another(), await another()]
+    webhook = Webhook(webhook_id=uuid4(), url="https://example.com/", events=(GROUP_ENDED,), created_at=clock.now())
+    await engine.webhooks.create(webhook, most=10)
+    await asyncio.gather(*(one.submit(members(clock, MANY)) for one in (engine, *others)))
+    [after] = [receipt.task_id for receipt in await engine.submit([waiting(clock)])]
+    drivers = [driver, *(Driver(one, clock, worker=f"w{place}") for place, one in enumerate(others))]
+    claims = await asyncio.gather(*(one.claim(MANY) for one in drivers))
+    assert sum(map(len, claims)) == 3 * MANY
+    await asyncio.gather(*(one.finish(claim, DONE) for one, own in zip(drivers, claims, strict=True) for claim in own))
+    group = await engine.groups.find("", "g")
+    assert group is not None
+    assert (group.tasks.completed, group.tasks.pending, group.tasks.running) == (3 * MANY, 0, 0)
+    assert (await engine.control.count(TaskFilter(group="g", status=(Status.COMPLETED,)))).count == 3 * MANY
+    page = await engine.webhooks.find_deliveries(webhook.webhook_id, status=None, limit=10)
+    assert len(page.items) == 1, "it has ended once"
+    async with asyncio.timeout(30):
+        [claim] = await driver.claim(1, wait_for=timedelta(hours=1))
+    assert claim.task_id == after
+
+
+async def test_a_wait_for_a_group_ends_in_every_process(
+    driver: Driver, another: MakeEngine, clock: ManualClock
+) -> None:
+    there, hub = await another(), Hub()
+    there.watch(hub.publish)
+    service = Service(there, builtin_registry(None), hub, clock, health=None)
+    await driver.engine.submit(members(clock, 2))
+    waits = asyncio.create_task(service.groups.wait(ANYBODY, "g", None, timedelta(seconds=60)))
+    while not hub.waiting:
+        await asyncio.sleep(0.001)
+    for claim in await driver.claim(2):
+        await driver.finish(claim, DONE)
+    async with asyncio.timeout(5):  # less than the pause after which a wait looks by itself
+        group = await waits
+    assert group.tasks.completed == 2
+
+
+async def test_a_sweep_settles_what_a_process_that_ended_has_left(
+    driver: Driver, another: MakeEngine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = driver.engine
+    assert isinstance(engine, PostgresEngine)
+    await engine.submit(members(clock, 1))
+    [after] = [receipt.task_id for receipt in await engine.submit([waiting(clock)])]
+    monkeypatch.setattr(engine._settler, "add", lambda *_: None)  # it is killed right after its commit
+    await driver.finish(await driver.claim_one(), DONE)
+    assert (await driver.get(after)).reason == "dependencies"
+    other = await another()
+    await other.sweep(limit=100)
+    assert [claim.task_id for claim in await Driver(other, clock, worker="w").claim(2)] == [after]
