@@ -39,4 +39,5 @@ def paths_of(ids: dict[str, str]) -> dict[str, str]:
 _EXAMPLES = {
     "/type/{name}": ["sum", "report", "gpt"],
     "/queue/{name}": ["llm", "reports"],
+    "/group/{name}": ["import-7"],
 }
