@@ -157,6 +157,8 @@ async def test_an_answer_needs_the_scope_control_and_is_audited(locked: Rig) -> 
     wrong = await answer(locked, path, {"name": "approve", "value": 1}, headers=keys["control"])
     assert problem(wrong) == (422, "invalid-request")
     assert "secret" not in wrong.text
+    unasked = await answer(locked, path, {"name": "other", "value": 1}, headers=keys["control"])
+    assert unasked.json()["detail"] == "the task does not ask 'other'"
     assert [fault["pointer"] for fault in wrong.json()["errors"]] == ["/value"]
     right = await answer(locked, path, body, headers=keys["control"])
     assert (right.status_code, right.json().keys()) == (200, {"task_id", "status", "links"})

@@ -153,7 +153,7 @@ async def _move_one(steps: DatabaseSteps) -> None:
 
 async def is_moving(engine: Engine) -> bool:
     if isinstance(engine, SqliteEngine):
-        return engine._steps.is_moving
+        return engine._clock_steps.is_moving
     assert isinstance(engine, PostgresEngine)
     row = await engine._connections.look(lambda connection: connection.fetchrow(engine._queries["clock"]))
     return bool(row["is_moving"])

@@ -20,7 +20,12 @@ from tests.postgres import Cluster
 from tests.server import Server
 from tests.steps.house import ENDED, Home, House, check_effects, until
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
+KILLS = int(os.environ.get("TASKER_TEST_KILLS", "6"))
+"""Random kills."""
+ORDERS = 8 if KILLS < 20 else 4
+"""Tasks submitted before each of them."""
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280 if KILLS < 20 else 3600)]
 
 SHORT = {"TASKER_LEASE": "2", "TASKER_HEARTBEAT": "0.5", "TASKER_DRAIN": "3", "TASKER_PROCESSES": "2"}
 INSIDE = [
@@ -30,10 +35,6 @@ INSIDE = [
 """Points at which the function kills its service."""
 OUTSIDE = ["sleeping", "waiting_for_children", "input_required", "just answered"]
 """Points at which the test does it: while the task is parked, and as soon as its question is answered."""
-KILLS = int(os.environ.get("TASKER_TEST_KILLS", "6"))
-"""Random kills."""
-ORDERS = 8 if KILLS < 20 else 4
-"""Tasks submitted before each kill."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -190,6 +190,8 @@ async def test_what_is_not_asked_cannot_be_answered(service: Service, driver: Dr
     with pytest.raises(Conflict, match="does not ask anything"):
         await service.steps.question(ANYBODY, claim.task_id)
     await park(driver, claim, question(now, until=now + HOUR))
+    with pytest.raises(Conflict, match=r"does not ask 'aprove'; it asks 'approve'$"):
+        await service.steps.answer(ANYBODY, claim.task_id, "aprove", b'"yes"')
     assert (await service.steps.question(ANYBODY, claim.task_id)).name == "approve"
     clock.advance(HOUR)
     with pytest.raises(Conflict, match="the time to answer 'approve' is over"):

@@ -106,6 +106,27 @@ async def all_ended(driver: Driver, parents: list[UUID]) -> list[int]:
     return counted
 
 
+async def test_steps_are_locked_in_one_order(driver: Driver, sql: SQL) -> None:
+    """While a transaction waits for the first of its steps, it has locked no later one."""
+    parents = [await claim_parent(driver) for _ in range(2)]
+    for claim, number in zip(parents, (2, 1), strict=True):
+        await start(driver, claim, 1, options={"task_id": UUID(int=number)})
+    first = "task_seq = (SELECT min(task_seq) FROM step)"
+    await sql(f"UPDATE step SET name = '' WHERE {first}")  # so it is read last, without an order
+    claims = await claim_children(driver)
+    locking = "SELECT FROM step WHERE task_seq = (SELECT seq FROM task WHERE task_id = $1) FOR UPDATE"
+    await sql("BEGIN")
+    await sql(locking, parents[0].task_id)
+    ending = asyncio.gather(*(driver.finish(claim, DONE) for claim in claims))
+    async with asyncio.timeout(20):
+        while not await sql("SELECT FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+    await sql(f"{locking} NOWAIT", parents[1].task_id)
+    await sql("COMMIT")
+    assert await ending == [True, True]
+    assert await all_ended(driver, [claim.task_id for claim in parents]) == [1, 1]
+
+
 async def test_a_child_that_ends_there_is_heard_by_the_worker_of_its_parent(
     driver: Driver, there: Driver, another: MakeEngine, clock: ManualClock
 ) -> None:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 from msgspec import structs
 from tests.contract.conftest import Changes
+from tests.contract.steps import (
+    child_drafts,
+    claim_children,
+    new_children,
+    new_question,
+    new_step,
+    one_step,
+    park,
+    put,
+    start,
+)
 from tests.contract.webhooks import make_webhook
 from tests.crash.proxy import Proxy
 from tests.postgres import cluster
@@ -18,8 +29,9 @@ from tasker.clock import SystemClock
 from tasker.engines.postgres import PostgresEngine, open_postgres
 from tasker.engines.postgres import connections as connections_module
 from tasker.errors import Conflict, NotFound, Unavailable
-from tasker.model import Change, NewEvent, Report, Status, new_task_id
-from tasker.rules.lifecycle import Cancelled, Released, Succeeded
+from tasker.model import Change, NewEvent, Report, RetryPolicy, Status, new_task_id
+from tasker.model.steps import Forget
+from tasker.rules.lifecycle import Cancelled, Failed, Released, Succeeded, problem
 from tasker.service.keys import Keys, NewKey
 from tasker.testing import Driver, make_draft, make_key
 
@@ -207,3 +219,101 @@ async def test_a_webhook_is_made_once_and_counted_once(engine: PostgresEngine, p
     await engine.webhooks.create(webhook, most=1)
     assert proxy.cut_off == 1
     assert await engine.webhooks.find(webhook.webhook_id) == webhook
+
+
+# steps and families
+
+
+@MOMENTS
+async def test_a_step_and_its_event_are_stored_once(driver: Driver, proxy: Proxy, when) -> None:
+    engine = driver.engine
+    task_id = await driver.submit()
+    claim = await driver.claim_one()
+    now = datetime.now(UTC)
+    said = NewEvent(type="step_completed", time=now, data=b'{"key":"charge"}')
+    proxy.cut(when, "INSERT")
+    assert await engine.record(claim.lease, Report(events=(said,), steps=(new_step(now),)))
+    assert proxy.cut_off == 1
+    assert [(step.key, step.number) for step in await engine.steps.find(task_id)] == [("charge", 1)]
+    assert [event.type for event in await engine.find_events(task_id)] == ["created", "started", "step_completed"]
+
+
+@MOMENTS
+async def test_children_are_started_counted_and_run_again_once(driver: Driver, proxy: Proxy, when) -> None:
+    engine = driver.engine
+    await driver.submit(make_draft(datetime.now(UTC), retry=RetryPolicy(max_attempts=3, initial=timedelta(0))))
+    claim = await driver.claim_one()
+    drafts = child_drafts(claim.task_id, datetime.now(UTC), 3)
+    given = new_children(claim.task_id, drafts, datetime.now(UTC))
+    proxy.cut(when, "INSERT")
+    step = await engine.steps.start_children(claim.lease, given, most=3)
+    assert step is not None
+    assert step.open_children == 3
+    assert await _count(proxy, "SELECT stored * 10 + in_flight FROM tasker.step") == 33
+    for place, child in enumerate(await claim_children(driver)):
+        proxy.cut(when, "UPDATE")
+        assert await driver.finish(child, BROKEN if place else Succeeded(b"1"))
+    step = await one_step(engine, claim.task_id, "map")
+    assert (step.completed, step.failed) == (1, 2)
+    await driver.finish(claim, Failed(problem("task-failed", "busy", retryable=True)))
+    claim = await driver.claim_one()
+    proxy.cut(when, "UPDATE")
+    again = await engine.steps.run_children_again(claim.lease, "map")
+    assert again is not None
+    assert (again.open_children, again.may_run_again) == (2, False)
+    assert await _count(proxy, "SELECT in_flight FROM tasker.step") == 2
+    assert proxy.cut_off == 5
+
+
+@MOMENTS
+async def test_a_park_is_stored_and_an_answer_given_once(driver: Driver, proxy: Proxy, when) -> None:
+    engine = driver.engine
+    task_id = await driver.submit()
+    claim = await driver.claim_one()
+    await put(engine, claim, new_question(datetime.now(UTC)))
+    proxy.cut(when, "UPDATE")
+    assert await park(driver, claim, inputs=("approve",))
+    assert (await driver.get(task_id)).reason == "input_required"
+    proxy.cut(when, "UPDATE")
+    assert (await engine.steps.answer(task_id, "approve", b"true", "me")).reason == "queued"
+    assert proxy.cut_off == 2
+    types = [event.type for event in await engine.find_events(task_id)]
+    assert types == ["created", "started", "parked", "input_given"]
+    with pytest.raises(Conflict):
+        await engine.steps.answer(task_id, "approve", b"true", "me")
+
+
+@MOMENTS
+async def test_the_last_end_of_a_child_wakes_its_parent_once(driver: Driver, proxy: Proxy, when) -> None:
+    task_id = await driver.submit()
+    claim = await driver.claim_one()
+    await start(driver, claim, 1)
+    await park(driver, claim, children=("map",))
+    [child] = await claim_children(driver)
+    proxy.cut(when, "UPDATE")
+    assert await driver.finish(child, Succeeded(b"1"))
+    assert proxy.cut_off == 1
+    assert (await driver.get(task_id)).reason == "queued"
+    assert [claim.task_id for claim in await driver.claim(9)] == [task_id]
+
+
+@MOMENTS
+async def test_a_retry_forgets_once_and_a_family_is_deleted_once(driver: Driver, proxy: Proxy, when) -> None:
+    engine = driver.engine
+    task_id = await driver.submit()
+    claim = await driver.claim_one()
+    await put(engine, claim, new_step(datetime.now(UTC)))
+    [child] = await start(driver, claim, 1)
+    await driver.finish(claim, BROKEN)
+    proxy.cut(when, "UPDATE")
+    await engine.retry(task_id, Forget(names=("map",)))
+    assert [step.key for step in await engine.steps.find(task_id)] == ["charge"]
+    await driver.finish(await driver.claim_one(), BROKEN)
+    assert (await driver.get(child)).status is Status.CANCELLED
+    proxy.cut(when, "DELETE")
+    await engine.delete(task_id)
+    assert proxy.cut_off == 2
+    assert await engine.find(task_id) is None
+
+
+BROKEN = Failed(problem("task-failed", "broken"))

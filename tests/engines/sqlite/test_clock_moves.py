@@ -42,7 +42,7 @@ async def _longest_hold(path: Path, monkeypatch: pytest.MonkeyPatch, waiting: in
             connection.set_progress_handler(tick, _GRAIN)
             clock.set(clock.now() + step)
             await Driver(engine, clock).claim(1)
-            while engine._steps.is_behind or engine._partitions.has_more_to_do:
+            while engine._clock_steps.is_behind or engine._partitions.has_more_to_do:
                 ran[0] += 1
                 await Driver(engine, clock).claim(1)
             connection.set_progress_handler(None)

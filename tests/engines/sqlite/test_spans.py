@@ -69,11 +69,12 @@ async def test_tasks_of_an_older_version_are_found_by_time_and_queue(tmp_path: P
     connection = apsw.Connection(str(path))
     newer = (
         "task_span", "task_failure", "task_schedule", "failure", "failure_hour", "bulk", "bulk_task",
-        "task_change", "rollup", "open_task",
+        "task_change", "rollup", "open_task", "step", "child", "task_group", "task_group_member", "group_dependency",
     )  # fmt: skip
     connection.execute("; ".join(f"DROP TABLE {name}" for name in newer)).fetchall()
     connection.execute("ALTER TABLE schedule DROP COLUMN firings; ALTER TABLE queue DROP COLUMN pause").fetchall()
     connection.execute("ALTER TABLE task DROP COLUMN has_waited").fetchall()
+    connection.execute("ALTER TABLE webhook_delivery DROP COLUMN group_end").fetchall()
     connection.execute("DROP INDEX task_queue; PRAGMA user_version = 21").fetchall()
     connection.close()
     async with open_sqlite(path, clock) as engine:
