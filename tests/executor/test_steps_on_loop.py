@@ -414,6 +414,18 @@ async def test_requests_are_answered_concurrently_and_a_bug_is_an_answer(store: 
     assert replies[1:] == ["slept", Superseded()]
 
 
+async def test_a_request_that_is_cancelled_before_it_begins_has_an_answer(store: Store) -> None:
+    replies: list[Any] = []
+    requests = Requests(store.stepper(), make_claim("order"))
+    requests.serve(Sleep("a", "a", timedelta(0)), replies.append)
+    requests.close()
+    async with asyncio.timeout(LIMIT):
+        while not replies:
+            await asyncio.sleep(0)
+    assert replies == [Superseded()]
+    assert store.steps == {}
+
+
 async def test_parking_within_a_task_that_nobody_awaits_leaves_no_noise(
     rig: Rig, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

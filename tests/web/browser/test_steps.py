@@ -63,8 +63,9 @@ def test_an_answer_by_a_form_without_scripts(scriptless: Watched, stage: Stage) 
     age.fill("36")
     page.get_by_label("name", exact=True).fill("Ada")
     page.get_by_role("button", name=re.compile("^Answer")).click()
+    expect(page.get_by_role("alert")).to_have_count(0)
     assert stage.end(task_id) == "completed"
-    page.reload()
+    page = scriptless.goto(f"task/{task_id}")
     expect_answered(page, "Ada, 36, tea")
 
 
