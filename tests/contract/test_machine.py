@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Coroutine
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -190,7 +191,8 @@ class EngineMachine(FamilyRules):
     ) -> Any:
         now = self.clock.now()
         draft = make_draft(
-            now, unique_key=unique_key, on_conflict=on_conflict, extra=Extra(depends_on=tuple(depends_on)),
+            now, unique_key=unique_key, on_conflict=on_conflict,
+            extra=Extra(depends_on=tuple(depends_on), group="tied"),
             deadline=None if deadline is None else now + deadline,
         )  # fmt: skip
         [receipt] = self.run(self.engine.submit([draft]))
@@ -203,9 +205,10 @@ class EngineMachine(FamilyRules):
         now = self.clock.now()
         priority, delay, type_, key, retention = option
         kept = None if key is None else make_key(now, key[0], fingerprint=key[1], lasts=100.5 * SECOND)
+        extra = Extra(group="plain") if priority == 1 else None
         return make_draft(
             now, type=type_, priority=priority, delay=delay, retry=policy, on_crash=on_crash, idempotency=kept,
-            retention=retention,
+            retention=retention, extra=extra,
         )  # fmt: skip
 
     def is_any(self, *statuses: Status) -> bool:
@@ -560,6 +563,19 @@ class EngineMachine(FamilyRules):
         assert seen == [twin.seen(now) for twin in sorted(alive, key=lambda twin: -twin.order)]
         self.agree_on_open_tasks(alive, now)
         self.agree_on_steps(now)
+        self.agree_on_groups(alive, now)
+
+    def agree_on_groups(self, alive: list[Twin], now: datetime) -> None:
+        """Check that groups count their stored tasks: those that are over may be erased already, or not yet."""
+        for name in ("plain", "tied"):
+            group = self.run(self.engine.groups.find("", name))
+            counted = Counter() if group is None else Counter(structs.asdict(group.tasks))
+            least, most = (
+                Counter(twin.status.value for twin in twins if twin.draft.group == name)
+                for twins in (alive, self.twins.values())
+            )
+            assert least <= counted <= most, name
+            assert group is None or group.is_open == (least["pending"] + least["running"] > 0)
 
     def agree_on_open_tasks(self, alive: list[Twin], now: datetime) -> None:
         found, expected = self.run(self.engine.stats.open_counts()), open_counts(alive, now)
