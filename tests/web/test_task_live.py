@@ -13,6 +13,7 @@ from uuid import UUID
 from tasker.model import Event
 from tasker.model.keys import ANYBODY
 from tasker.rules.lifecycle import Succeeded
+from tasker.service.feed import HEARTBEAT
 from tasker.web.frame import Frame
 from tasker.web.sessions import Sessions
 from tasker.web.task_live import TaskStream, gathered, stable
@@ -249,8 +250,9 @@ async def test_children_are_counted_though_their_ends_are_no_events_of_the_paren
         while "3 pending" not in page.parts.get("t-children", ""):
             page.take(await anext(messages))
         await story.run_children(Succeeded(b"1"))
-        while "1 completed" not in page.parts["t-children"]:
-            page.take(await anext(messages))
+        async with asyncio.timeout(HEARTBEAT / 2):
+            while "1 completed" not in page.parts["t-children"]:
+                page.take(await anext(messages))
         assert "2 of its 3 children" in page.parts["t-trouble"]
 
 
