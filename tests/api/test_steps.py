@@ -14,6 +14,7 @@ from tasker.rules.lifecycle import Failed, Succeeded
 from tasker.rules.lifecycle import problem as task_problem
 from tasker.service.steps import StepService
 from tests.api.conftest import TYPES, Rig, problem
+from tests.api.test_feed import Follower
 from tests.asking import done, park, question, sleep, start_children, store
 
 HOUR = timedelta(hours=1)
@@ -375,3 +376,16 @@ async def test_events_of_steps_are_streamed(rig: Rig) -> None:
     assert told["parked"]["reason"] == "input_required"
     assert (told["input_given"]["name"], told["input_given"]["key"]) == ("approve", "approve")
     assert "yes" not in json.dumps(told["input_given"])
+
+
+async def test_events_of_steps_are_in_the_stream_of_everything(rig: Rig) -> None:
+    path = await asking(rig)
+    await answer(rig, path, {"name": "approve", "value": "yes"})
+    follower = Follower(rig, "after=oldest&event=parked,input_given", {})
+    await follower.until(2)
+    await follower.leave()
+    assert [(event["type"], event["task_id"]) for event in follower.events] == [
+        ("parked", path.removeprefix("/task/")),
+        ("input_given", path.removeprefix("/task/")),
+    ]
+    assert all(event["cursor"] for event in follower.events)

@@ -141,11 +141,12 @@ async def test_a_deadline_counts_as_a_failure(driver: Driver, engine: Engine, cl
 
 
 async def test_a_claim_that_finds_a_deadline_passed_counts_it(
-    driver: Driver, engine: Engine, clock: ManualClock
+    driver: Driver, engine: Engine, clock: ManualClock, changes: Changes
 ) -> None:
-    await give(driver, in_group(driver, deadline=clock.now() + timedelta(seconds=1)))
+    [task_id] = await give(driver, in_group(driver, deadline=clock.now() + timedelta(seconds=1)))
     clock.advance(timedelta(seconds=2))
     assert await driver.claim(1) == []
+    await changes.until(Change(task_id, Status.FAILED))
     assert await counts(engine) == {"failed": 1}
 
 

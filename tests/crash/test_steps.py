@@ -22,7 +22,7 @@ from tests.steps.house import ENDED, Home, House, check_effects, until
 
 KILLS = int(os.environ.get("TASKER_TEST_KILLS", "6"))
 """Random kills."""
-ORDERS = 8 if KILLS < 20 else 4
+ORDERS = 8 if KILLS < 20 else 2
 """Tasks submitted before each of them."""
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(280 if KILLS < 20 else 3600)]
