@@ -35,6 +35,9 @@ INSIDE = [
 """Points at which the function kills its service."""
 OUTSIDE = ["sleeping", "waiting_for_children", "input_required", "just answered"]
 """Points at which the test does it: while the task is parked, and as soon as its question is answered."""
+POINTS = [*INSIDE, *OUTSIDE]
+ON_POSTGRES = ["effect done", "step stored", "child runs", "sleep parks", "input_required", "just answered"]
+"""A part of them, as each starts four processes."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -43,10 +46,14 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> House:
     return House(tmp_path, cluster, **SHORT)
 
 
-@pytest.mark.parametrize("point", [*INSIDE, *OUTSIDE])
+@pytest.mark.parametrize(
+    ("house", "point"),
+    [("sqlite", point) for point in POINTS] + [("postgres", point) for point in ON_POSTGRES],
+    indirect=["house"],
+)
 def test_a_kill_at_any_point_changes_nothing(house: House, point: str) -> None:
     """The points take turns between `async def` and `def`, on one engine the other way round than on the other."""
-    is_def = ([*INSIDE, *OUTSIDE].index(point) + house.is_shared) % 2
+    is_def = (POINTS.index(point) + house.is_shared) % 2
     type_ = "onboard_in_child" if is_def else "onboard"
     order = {"id": "o-1", "total": 30, "pages": [1, 2, 3], "pause": 1.2, "point": point}
     with house.open() as (home, service):
