@@ -29,6 +29,7 @@ PROBLEMS has the name, HTTP status, title and advice of every problem, as /probl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
@@ -295,9 +296,18 @@ class ChildFailed(TaskerError):
     """A child of the running task failed or was cancelled. error: its TaskProblem; None if it was cancelled."""
 
     def __init__(self, task_id: UUID, error: Any) -> None:
-        super().__init__(f"child {task_id} " + ("was cancelled" if error is None else f"failed: {error.detail}"))
+        super().__init__(f"child {task_id} " + ("was cancelled" if error is None else f"failed: {_cause(error)}"))
         self.task_id = task_id
         self.error = error
+
+
+def _cause(error: Any) -> str:
+    """Return why a child failed; if that was a child of its own, why the one at the end of the line did, and which."""
+    found = _OF_CHILD.fullmatch(error.detail) if error.type == "/problems/child-failed" else None
+    return str(error.detail) if found is None else f"{found['cause']} (in {found['deepest'] or found['child']})"
+
+
+_OF_CHILD = re.compile(r"child (?P<child>\S+) failed: (?P<cause>.*?)(?: \(in (?P<deepest>[0-9a-f-]{36})\))?", re.DOTALL)
 
 
 class ChildrenRefused(TaskerError):

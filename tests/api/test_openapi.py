@@ -24,6 +24,7 @@ from tasker.metrics import Metrics
 from tasker.rules.lifecycle import Failed, problem
 from tests.api.conftest import MakeRig, Rig
 from tests.api.webhooks import tell_in_vain
+from tests.asking import done, park, question, sleep, start_children, store
 
 Document = dict[str, Any]
 
@@ -210,6 +211,37 @@ async def test_replies_are_as_it_says(rig: Rig, document: Document) -> None:
             assert changed.json().keys() == {"schedule_id", "paused", "links"}
             check_reply(document, "PATCH", receipt.json()["links"]["self"], changed)
     check_reply(document, "GET", "/readyz", await rig.client.get("/readyz"))
+
+
+async def test_replies_about_steps_are_as_it_says(rig: Rig, document: Document) -> None:
+    task_id = await rig.submit("echo", [])
+    claim, now = await rig.driver.claim_one(types=["echo"]), rig.clock.now()
+    await start_children(rig.engine, claim, now, 2)
+    later = now + timedelta(hours=1)
+    await store(rig.engine, claim, done(now, "charge", {"paid": 7}), done(now, "page", "x" * 5000))
+    await park(rig.driver, claim, sleep(now, "nap", later), question(now, until=later), question(now, "other"))
+    path, yes = f"/task/{task_id}", {"name": "approve", "value": "yes"}
+    calls: list[tuple[int, str, str, dict[str, Any]]] = [
+        (200, "GET", f"{path}?include=steps,children,attempts", {}),
+        (200, "GET", f"/task?parent={task_id}", {}),
+        (422, "GET", f"{path}?include=nothing", {}),
+        (422, "POST", f"{path}/input", {"json": {"name": "approve", "value": "maybe"}}),
+        (422, "POST", f"{path}/input", {"json": {}}),
+        (400, "POST", f"{path}/input", {"content": b"{", "headers": {"content-type": "application/json"}}),
+        (409, "POST", f"{path}/input", {"json": {"name": "none", "value": 1}}),
+        (404, "POST", f"/task/{OWN}/input", {"json": yes}),
+        (200, "POST", f"{path}/input", {"json": yes}),
+        (200, "POST", f"{path}/cancel", {}),
+        (200, "GET", f"{path}?include=steps", {}),
+        (422, "POST", f"{path}/retry", {"json": {"forget": ["none"]}}),
+        (202, "POST", f"{path}/retry", {"json": {"from": "charge"}}),
+        (202, "POST", f"{path}/replay", {"json": {"keep_steps": True}}),
+        (422, "POST", f"{path}/replay", {"json": {"keep_steps": 1}}),
+    ]
+    for status, method, url, options in calls:
+        reply = await rig.client.request(method, url, **options)
+        assert reply.status_code == status, (method, url, reply.text)
+        check_reply(document, method, url, reply)
 
 
 async def test_replies_of_schedules_are_as_it_says(rig: Rig, document: Document) -> None:

@@ -14,6 +14,7 @@ from tasker.rules.lifecycle import Failed, Succeeded
 from tasker.rules.lifecycle import problem as task_problem
 from tasker.service.steps import StepService
 from tests.api.conftest import TYPES, Rig, problem
+from tests.api.test_feed import Follower
 from tests.asking import done, park, question, sleep, start_children, store
 
 HOUR = timedelta(hours=1)
@@ -157,6 +158,8 @@ async def test_an_answer_needs_the_scope_control_and_is_audited(locked: Rig) -> 
     wrong = await answer(locked, path, {"name": "approve", "value": 1}, headers=keys["control"])
     assert problem(wrong) == (422, "invalid-request")
     assert "secret" not in wrong.text
+    unasked = await answer(locked, path, {"name": "other", "value": 1}, headers=keys["control"])
+    assert unasked.json()["detail"] == "the task does not ask 'other'"
     assert [fault["pointer"] for fault in wrong.json()["errors"]] == ["/value"]
     right = await answer(locked, path, body, headers=keys["control"])
     assert (right.status_code, right.json().keys()) == (200, {"task_id", "status", "links"})
@@ -373,3 +376,16 @@ async def test_events_of_steps_are_streamed(rig: Rig) -> None:
     assert told["parked"]["reason"] == "input_required"
     assert (told["input_given"]["name"], told["input_given"]["key"]) == ("approve", "approve")
     assert "yes" not in json.dumps(told["input_given"])
+
+
+async def test_events_of_steps_are_in_the_stream_of_everything(rig: Rig) -> None:
+    path = await asking(rig)
+    await answer(rig, path, {"name": "approve", "value": "yes"})
+    follower = Follower(rig, "after=oldest&event=parked,input_given", {})
+    await follower.until(2)
+    await follower.leave()
+    assert [(event["type"], event["task_id"]) for event in follower.events] == [
+        ("parked", path.removeprefix("/task/")),
+        ("input_given", path.removeprefix("/task/")),
+    ]
+    assert all(event["cursor"] for event in follower.events)

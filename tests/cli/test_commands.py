@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from uuid import UUID
 
 import pytest
 
 from tasker.cli.exits import Exit
+from tasker.cli.tasks import _lines
+from tasker.client import Task
+from tasker.model import Status
 from tasker.release import release
 from tests.cli.command import Done, on_terminal, tasker
 from tests.client.scripted import Reply, play
@@ -243,6 +248,28 @@ def test_ctrl_c_detaches_and_says_how_to_resume(service: Server, tmp_path: Path,
     command, task_id, flag = terminal.shown.split("Wait again: tasker ")[1].split()
     file.write_text("here")
     assert run(command, task_id, flag).out == "here\n"
+
+
+def test_a_question_is_shown_once_while_one_waits_for_the_task(service: Server, run: Run) -> None:
+    with on_terminal("run", "order", "5", env={"TASKER_URL": service.url}) as terminal:
+        terminal.wait_for("It asks approve: Ship for 5? (tasker input ")
+        task_id = terminal.shown.split("(tasker input ")[1].partition(")")[0]
+        assert run("input", task_id, "approve", "ok=true", "by=ann").code == 0
+        terminal.wait_for(f"It asks word: How? (tasker input {task_id})")
+        assert run("input", task_id, "word", "slow").code == 0
+        assert terminal.end() == 0
+    assert terminal.shown.count("It asks ") == 2
+    assert '["receipt of 5", "ann", "slow"]' in terminal.shown
+
+
+@pytest.mark.parametrize(
+    ("reason", "label"),
+    [("retrying", "next try:"), ("sleeping", "goes on:"), ("input_required", "at latest:"), (None, "next try:")],
+)
+def test_the_next_attempt_is_named_by_what_the_task_waits_for(reason: str | None, label: str) -> None:
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    task = Task(task_id=UUID(NO_TASK), status=Status.PENDING, reason=reason, next_attempt_at=at)
+    assert [line.split()[-2] for line in _lines(task) if line.startswith(label)] == [f"{at.astimezone():%Y-%m-%d}"]
 
 
 def test_get_shows_a_task(run: Run) -> None:

@@ -73,6 +73,11 @@ async def fill(engine: Engine, clock: ManualClock) -> dict[str, UUID]:
     await end_children(driver, BROKEN, DONE)
     await driver.finish(claim, BUSY)
 
+    claim = await parent("resting", retention=DECADE)
+    await start(driver, claim, 1, options={"retention": DECADE})
+    await end_children(driver, DONE)
+    await park(driver, claim, until=clock.now() + 2 * DAY)
+
     claim = await parent("mapping")
     await put(engine, claim, new_step(clock.now()))
     await start(driver, claim, 5, max_in_flight=2)
@@ -89,7 +94,7 @@ async def test_families_are_the_same_on_the_other_side(source: Engine, engine: E
     ids = await fill(source, clock)
     text = await exported(source)
     count = len((await source.find_many(TaskFilter(), limit=100)).items)
-    assert (await imported(engine, text)).stored == count == 17
+    assert (await imported(engine, text)).stored == count == 19
     assert await exported(engine) == text
     for name, task_id in ids.items():
         one, other = await source.find(task_id), await engine.find(task_id)
@@ -195,14 +200,17 @@ async def test_a_rehearsal_leaves_nothing(source: Engine, engine: Engine, clock:
 
 
 async def test_what_went_on_here_is_no_other_content(source: Engine, engine: Engine, clock: ManualClock) -> None:
-    """The children of an ended task have ended since, and its family has been settled."""
-    await fill(source, clock)
+    """Children of an ended task have ended since; a parent has ended, and says how long its children are kept."""
+    ids = await fill(source, clock)
     before = await exported(source)
     await imported(engine, before)
     driver = Driver(engine, clock)
     [late] = await driver.claim(9, types=("late",))
     await driver.finish(late, DONE)
+    await engine.cancel(ids["resting"])
     await engine.sweep(limit=100)
+    [child] = (await engine.find_many(TaskFilter(parent=ids["resting"]), limit=9)).items
+    assert child.expires_at is not None
     assert (await imported(engine, before)).gone_on > 0
 
 

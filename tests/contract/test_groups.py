@@ -140,6 +140,16 @@ async def test_a_deadline_counts_as_a_failure(driver: Driver, engine: Engine, cl
     assert (await group_of(engine)).ended_at is not None
 
 
+async def test_a_claim_that_finds_a_deadline_passed_counts_it(
+    driver: Driver, engine: Engine, clock: ManualClock, changes: Changes
+) -> None:
+    [task_id] = await give(driver, in_group(driver, deadline=clock.now() + timedelta(seconds=1)))
+    clock.advance(timedelta(seconds=2))
+    assert await driver.claim(1) == []
+    await changes.until(Change(task_id, Status.FAILED))
+    assert await counts(engine) == {"failed": 1}
+
+
 async def test_a_group_goes_with_its_last_task(driver: Driver, engine: Engine, clock: ManualClock) -> None:
     first, second = await give(driver, in_group(driver, retention=timedelta(hours=1)), in_group(driver))
     for _ in range(2):

@@ -20,7 +20,12 @@ from tests.postgres import Cluster
 from tests.server import Server
 from tests.steps.house import ENDED, Home, House, check_effects, until
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
+KILLS = int(os.environ.get("TASKER_TEST_KILLS", "6"))
+"""Random kills."""
+ORDERS = 8 if KILLS < 20 else 2
+"""Tasks submitted before each of them."""
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280 if KILLS < 20 else 3600)]
 
 SHORT = {"TASKER_LEASE": "2", "TASKER_HEARTBEAT": "0.5", "TASKER_DRAIN": "3", "TASKER_PROCESSES": "2"}
 INSIDE = [
@@ -30,10 +35,9 @@ INSIDE = [
 """Points at which the function kills its service."""
 OUTSIDE = ["sleeping", "waiting_for_children", "input_required", "just answered"]
 """Points at which the test does it: while the task is parked, and as soon as its question is answered."""
-KILLS = int(os.environ.get("TASKER_TEST_KILLS", "6"))
-"""Random kills."""
-ORDERS = 8 if KILLS < 20 else 4
-"""Tasks submitted before each kill."""
+POINTS = [*INSIDE, *OUTSIDE]
+ON_POSTGRES = ["effect done", "step stored", "child runs", "sleep parks", "input_required", "just answered"]
+"""A part of them, as each starts four processes."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -42,10 +46,14 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> House:
     return House(tmp_path, cluster, **SHORT)
 
 
-@pytest.mark.parametrize("point", [*INSIDE, *OUTSIDE])
+@pytest.mark.parametrize(
+    ("house", "point"),
+    [("sqlite", point) for point in POINTS] + [("postgres", point) for point in ON_POSTGRES],
+    indirect=["house"],
+)
 def test_a_kill_at_any_point_changes_nothing(house: House, point: str) -> None:
     """The points take turns between `async def` and `def`, on one engine the other way round than on the other."""
-    is_def = ([*INSIDE, *OUTSIDE].index(point) + house.is_shared) % 2
+    is_def = (POINTS.index(point) + house.is_shared) % 2
     type_ = "onboard_in_child" if is_def else "onboard"
     order = {"id": "o-1", "total": 30, "pages": [1, 2, 3], "pause": 1.2, "point": point}
     with house.open() as (home, service):

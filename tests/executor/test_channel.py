@@ -217,3 +217,24 @@ def test_a_signal_handler_that_raises_ends_a_wait_and_leaves_the_channel_usable(
         answer = pool.submit(asking.port.ask, nap("b"))
         asking.answer(asking.asked().number, "b")
         assert answer.result(LIMIT) == Refused("internal", "b")
+
+
+def test_a_check_leaves_reading_to_the_thread_that_leads(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else that thread, which waits for something to read, might sleep on though its answer has been read."""
+    leads, go = Event(), Event()
+
+    class HeldPoll:
+        def poll(self, _: object) -> None:
+            leads.set()
+            go.wait(LIMIT)
+
+    monkeypatch.setattr(asking.channel, "_poll", HeldPoll())
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(asking.port.ask, nap("a"))
+        assert leads.wait(LIMIT)
+        asking.answer(asking.asked().number)
+        asking.service.sendall(encode(Cancel(FIRST.task_id, FIRST.attempt)))
+        assert not asking.channel.is_cancelled(asking.run)
+        go.set()
+        assert answer.result(LIMIT) == Refused("internal", "a")
+    assert asking.channel.is_cancelled(asking.run)

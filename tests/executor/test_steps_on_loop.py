@@ -414,6 +414,18 @@ async def test_requests_are_answered_concurrently_and_a_bug_is_an_answer(store: 
     assert replies[1:] == ["slept", Superseded()]
 
 
+async def test_a_request_that_is_cancelled_before_it_begins_has_an_answer(store: Store) -> None:
+    replies: list[Any] = []
+    requests = Requests(store.stepper(), make_claim("order"))
+    requests.serve(Sleep("a", "a", timedelta(0)), replies.append)
+    requests.close()
+    async with asyncio.timeout(LIMIT):
+        while not replies:
+            await asyncio.sleep(0)
+    assert replies == [Superseded()]
+    assert store.steps == {}
+
+
 async def test_parking_within_a_task_that_nobody_awaits_leaves_no_noise(
     rig: Rig, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -429,3 +441,46 @@ async def test_parking_within_a_task_that_nobody_awaits_leaves_no_noise(
     await asyncio.wait_for(done.wait(), LIMIT)
     assert await rig.value("collect_garbage") >= 0
     assert [record.message for record in caplog.records] == []
+
+
+async def forgets_a_step(context: Context) -> str:
+    context.step("charge", charge, "a")  # type: ignore[unused-coroutine]
+    return "done"
+
+
+async def forgets_a_sleep(context: Context) -> None:
+    context.sleep("nap", hours=2)  # type: ignore[unused-coroutine]
+
+
+async def forgets_a_map(context: Context) -> None:
+    context.map("add", [1])  # type: ignore[unused-coroutine]
+
+
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [(forgets_a_step, "step('charge')"), (forgets_a_sleep, "sleep('nap')"), (forgets_a_map, "map('add')")],
+)
+async def test_a_forgotten_await_fails_the_attempt(
+    rig: Rig, store: Store, function: Callable[..., Any], call: str
+) -> None:
+    text = f"context.{call} was never awaited, and did nothing: write `await context.{call}`"
+    assert detail(await run(rig, function, store.stepper())) == ("task-failed", text, False)
+    assert store.steps == {}
+
+
+async def test_a_call_that_was_cancelled_before_it_began_is_not_forgotten(rig: Rig, store: Store) -> None:
+    async def changes_its_mind(context: Context) -> str:
+        asyncio.create_task(context.sleep("nap", hours=2)).cancel()
+        context.step("charge", charge, "a").close()
+        await asyncio.sleep(0)
+        return "done"
+
+    assert await run(rig, changes_its_mind, store.stepper()) == Succeeded(b'"done"')
+
+
+async def test_a_thread_with_a_loop_of_its_own_may_call_the_context(rig: Rig, store: Store) -> None:
+    async def in_a_thread(context: Context) -> str:
+        receipt = await asyncio.to_thread(asyncio.run, context.step("charge", charge, "a"))
+        return receipt.order
+
+    assert await run(rig, in_a_thread, store.stepper()) == Succeeded(b'"a"')

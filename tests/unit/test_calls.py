@@ -286,3 +286,9 @@ def test_patience_grows_while_a_step_of_another_branch_runs(store: Store) -> Non
     assert last.patience == PATIENCE
     with pytest.raises(Parking):
         operation.send(attempt.stepper.reply(last))
+
+
+@pytest.mark.parametrize("name", [5, timedelta(hours=1)])
+def test_a_sleep_without_a_name_says_how_to_write_it(store: Store, name: Any) -> None:
+    with pytest.raises(TypeError, match=r'write sleep\("cool off", seconds=\.\.\.\)'):
+        Attempt(store).sleep(name, hours=1)

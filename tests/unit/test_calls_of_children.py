@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from tests.unit.calls import Attempt, Receipt, charge
 
 from tasker import ChildFailed, ChildOptions, StepChanged, SyncContext, task
 from tasker.errors import ChildrenRefused
+from tasker.model import TaskProblem
 from tasker.model.steps import Wait
 from tasker.tasktypes.steps import (
     BYTES_AT_ONCE,
@@ -263,3 +265,17 @@ def test_a_spawned_child_has_its_id_at_once_and_its_result_later(store: Store) -
     for _ in range(2):
         assert again.run(again.calls.result(brood)) == Receipt("a", 1)
     assert not again.stepper.asked(StartChildren)
+
+
+def test_the_failure_of_a_childs_child_names_the_last_of_the_line_once() -> None:
+    def failed(child: int, kind: str, detail: str) -> ChildFailed:
+        return ChildFailed(UUID(int=child), TaskProblem(type=f"/problems/{kind}", title="", detail=detail))
+
+    last = failed(1, "task-raised", "ValueError: no (in words)")
+    middle = failed(2, "child-failed", str(last))
+    first = failed(3, "child-failed", str(middle))
+    assert str(last) == f"child {UUID(int=1)} failed: ValueError: no (in words)"
+    assert str(middle) == f"child {UUID(int=2)} failed: ValueError: no (in words) (in {UUID(int=1)})"
+    assert str(first) == f"child {UUID(int=3)} failed: ValueError: no (in words) (in {UUID(int=1)})"
+    cancelled = failed(5, "child-failed", str(ChildFailed(UUID(int=4), None)))
+    assert str(cancelled) == f"child {UUID(int=5)} failed: child {UUID(int=4)} was cancelled"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -130,3 +130,11 @@ def test_unsuitable_questions_are_refused(store: Store, options: dict[str, Any],
     with pytest.raises(ValueError, match=message):
         Attempt(store).ask(**options)
     assert store.steps == {}
+
+
+def test_the_values_of_a_literal_keep_their_order(store: Store) -> None:
+    attempt = Attempt(store)
+    with pytest.raises(Parking):
+        attempt.ask(Literal["yes", "no", "later"])
+    question = msgspec.json.decode(attempt.stepper.asked(Ask)[0].question)
+    assert question["schema"]["enum"] == ["yes", "no", "later"]

@@ -34,6 +34,11 @@ async def explode(message: str) -> None:
 async def leak(token: Annotated[str, tasker.secret], context: tasker.Context) -> None:
     context.log("asked with " + token)
     raise ValueError("refused: " + token)
+
+
+@tasker.task
+async def order(token: Annotated[str, tasker.secret], context: tasker.Context) -> bool:
+    return await context.ask("approve", bool, message=f"Ship with {token}?")
 """
 SECRET = new_secret()
 
@@ -152,3 +157,39 @@ async def test_secrets_of_a_task_are_not_sent(tmp_path: Path, receiver: Receiver
     texts = sorted(read(one) for one in heard)
     assert not [text for text in texts if "hunter22" in text]
     assert all("***" in text for text in texts)
+
+
+async def test_a_question_reaches_a_chat_and_is_answered_from_there(tmp_path: Path, receiver: Receiver) -> None:
+    async with service(tmp_path) as client:
+        events = ["task.input_required", "task.input_given"]
+        own = {"url": receiver.url, "format": "plain", "events": events}
+        task_id = await submit(client, "order", "hunter22-hunter22", webhook=own)
+        [asked] = await receiver.until(1)
+        lines = read(asked).splitlines()
+        assert lines == [
+            f"order asks for an answer (task {task_id})",
+            "approve: Ship with ***?",
+            f"Answer on its page, or with: tasker input {task_id} approve VALUE",
+        ]
+        name = lines[2].split()[-2]
+        reply = await client.post(f"/task/{task_id}/input", json={"name": name, "value": True})
+        assert reply.status_code == 200
+        _, given = await receiver.until(2)
+        assert read(given).splitlines()[1:] == ["approve"]
+        ended = (await client.get(f"/task/{task_id}?wait=20")).json()
+    assert (ended["status"], ended["result"]) == ("completed", True)
+
+
+async def test_the_standard_message_has_the_question(tmp_path: Path, receiver: Receiver) -> None:
+    async with service(tmp_path) as client:
+        own = {"url": receiver.url, "events": ["task.input_required"], "secret": SECRET}
+        await submit(client, "order", "hunter22-hunter22", webhook=own)
+        [asked] = await receiver.until(1)
+    standardwebhooks.Webhook(SECRET).verify(asked.body, asked.headers)
+    body = json.loads(asked.body)
+    assert body["type"] == "task.input_required"
+    assert (body["event"]["data"]["name"], body["event"]["data"]["key"]) == ("approve", "approve")
+    question = body["data"]["input"]
+    assert (question["name"], question["message"]) == ("approve", "Ship with ***?")
+    assert question["schema"]["type"] == "boolean"
+    assert b"hunter22" not in asked.body

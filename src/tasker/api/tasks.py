@@ -161,6 +161,8 @@ class TaskOperations:
         wait = preferred_wait(call, query)
         known = call.head.headers.get(b"if-none-match")
         include = query.get("include", ())
+        if include:
+            await call.unread.room()
         task = await self._tasks.get(call.caller, task_id)
         body = await self._encode(call.caller, task, include)
         if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):

@@ -80,7 +80,7 @@ def follow(client: Tasker, task_id: UUID, timeout: float | None, *, as_json: boo
 
 def _watch(client: Tasker, task_id: UUID, timeout: float | None) -> Task:
     """Wait in short steps and keep one line of the terminal up to date."""
-    waited = timedelta(0)
+    waited, told = timedelta(0), None
     limit = timedelta.max if timeout is None else timedelta(seconds=timeout)
     try:
         while True:
@@ -91,6 +91,11 @@ def _watch(client: Tasker, task_id: UUID, timeout: float | None) -> Task:
                 waited += step
                 if waited >= limit:
                     raise WaitTimeout(error.task, limit) from None
+                asked = error.task.input
+                if asked is not None and asked != told:
+                    _overwrite("")
+                    note(f"It asks {asked.name}: {asked.message} (tasker input {task_id})")
+                told = asked
                 _overwrite(describe_progress(error.task))
     finally:
         _overwrite("")

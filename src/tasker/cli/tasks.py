@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tasker.client import Step, Task
     from tasker.model import Attempt
 
+_NEXT = {"sleeping": "goes on", "waiting_for_children": "at latest", "input_required": "at latest"}
+"""What the next attempt of a task is to one who waits for it, by its reason."""
 _Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
@@ -140,7 +142,7 @@ def _lines(task: Task) -> Iterator[str]:
         yield from (f"           {line}" for line in (task.error.traceback or "").splitlines())
     yield f"attempts:  {task.attempt} ({task.tries_left} tries left)"
     times = {"submitted": task.created_at, "started": task.started_at, "finished": task.finished_at}
-    times |= {"next try": task.next_attempt_at} if task.status == "pending" else {}
+    times |= {_NEXT.get(task.reason or "", "next try"): task.next_attempt_at} if task.status == "pending" else {}
     yield from (f"{name + ':':<10} {local(time)}" for name, time in times.items() if time)
     for name, value in {"usage": task.usage, "tags": task.tags, "metadata": task.metadata}.items():
         if value:

@@ -27,7 +27,7 @@ from tasker.errors import (
 from tasker.model import ExceptionInfo
 from tasker.rules.lifecycle import Failed, Outcome, Parked, Released, Snoozed, Succeeded, problem
 from tasker.tasktypes.durable import Durable
-from tasker.tasktypes.durable_context import DurableContext, durable_of
+from tasker.tasktypes.durable_context import DurableContext, durable_of, forgotten_in
 from tasker.tasktypes.registry import TaskType
 from tasker.tasktypes.steps import Parking
 
@@ -108,6 +108,10 @@ class Call:
     def _succeeded(self, value: object) -> Outcome:
         if self._durable is not None and self._durable.is_ending:
             return _unwound(self._durable, False, "it returned")
+        forgotten = None if self._context is None else forgotten_in(self._context)
+        if forgotten is not None:
+            detail = f"{forgotten} was never awaited, and did nothing: write `await {forgotten}`"
+            return Failed(problem("task-failed", detail))
         result = self._type.encode_result(value)
         if len(result) <= self._max_result:
             return Succeeded(result)
@@ -131,6 +135,7 @@ def _unwound(durable: Durable, has_let_go: bool, what: str) -> Outcome:
     if has_let_go:
         return Parked(durable.wait)
     detail = f"the task has to wait, and its function was told so by the exception Parking, but {what} instead"
+    detail += " (`except BaseException`, or a gather with return_exceptions=True?)"
     return Failed(problem("park-swallowed", detail))
 
 

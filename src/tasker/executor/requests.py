@@ -19,7 +19,7 @@ class Requests:
     def __init__(self, stepper: Stepper, claim: Claim) -> None:
         self._stepper = stepper
         self._claim = claim
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.Task[AnyAnswer]] = set()
         self._is_closed = False
 
     def serve(self, request: AnyRequest, reply: Callable[[AnyAnswer], None]) -> None:
@@ -27,19 +27,21 @@ class Requests:
         if self._is_closed:
             reply(Superseded())
             return
-        task = asyncio.get_running_loop().create_task(self._answer(request, reply))
+        task = asyncio.get_running_loop().create_task(self._answer(request))
         self._open.add(task)
-        task.add_done_callback(self._open.discard)
 
-    async def _answer(self, request: AnyRequest, reply: Callable[[AnyAnswer], None]) -> None:
-        answer: AnyAnswer = Superseded()
+        def answered(task: asyncio.Task[AnyAnswer]) -> None:
+            self._open.discard(task)
+            reply(Superseded() if task.cancelled() else task.result())  # it may be cancelled before it begins
+
+        task.add_done_callback(answered)
+
+    async def _answer(self, request: AnyRequest) -> AnyAnswer:
         try:
-            answer = await self._stepper.answer(request)
+            return await self._stepper.answer(request)
         except Exception as error:  # a bug of ours: the function must not hang because of it
             _log.exception("step.not_answered", task_id=str(self._claim.task_id), type=self._claim.type)
-            answer = Refused("internal", f"the service failed: {error!r}"[:500])
-        finally:
-            reply(answer)
+            return Refused("internal", f"the service failed: {error!r}"[:500])
 
     def close(self) -> None:
         """The attempt has ended: cancel what is open."""

@@ -26,6 +26,8 @@ SHOWN_STEPS = 1000
 """Steps that are shown with a task: the last ones."""
 _LAST_QUESTIONS = 1000
 """Questions of one task, the last ones, that an answer may be for."""
+_NAMED = 5
+"""Names of other questions in a refusal."""
 SHOWN_CHILDREN = 20
 """Children that are shown with a task; its list of children has all of them."""
 MAX_ANSWER = 1 << 20
@@ -77,12 +79,13 @@ class StepService:
         task = await self._tasks.get(caller, task_id)
         if task.status.is_terminal:
             raise Conflict(f"the task has ended ({task.status.value}) and asks nothing")
-        asked = await self._asked(task_id, name, asked_at)
-        now = self._clock.now()
-        for step in asked:
+        asked, now = await self._asked(task_id), self._clock.now()
+        meant = _matching(asked, name, asked_at)
+        for step in meant:
             if is_asked(step, now):
                 return step
-        raise Conflict(_refusal(asked, name))
+        open_ = [step.name for step in asked if is_asked(step, now)] if caller.may("read") else []
+        raise Conflict(_refusal(meant, name, list(dict.fromkeys(open_))))
 
     async def answer(
         self, caller: Caller, task_id: UUID, name: str, value: bytes, *, asked_at: datetime | None = None
@@ -126,16 +129,15 @@ class StepService:
         self, caller: Caller, task_id: UUID, name: str, value: bytes, asked_at: datetime | None
     ) -> bool:
         """Tell whether the newest such question has this answer already, from the same owner."""
-        asked = await self._asked(task_id, name, asked_at)
+        asked = _matching(await self._asked(task_id), name, asked_at)
         if not asked or asked[-1].answered_by != caller.owner:
             return False
         [last] = await self._store.find_some(task_id, [asked[-1].key]) or [asked[-1]]
         return last.value is not None and _is_same(last.value, value)
 
-    async def _asked(self, task_id: UUID, name: str | None, asked_at: datetime | None) -> list[Step]:
-        """Return the questions of that name (None: of any), oldest first."""
-        asked = await self._store.find_last(task_id, limit=_LAST_QUESTIONS, kind="input")
-        return [step for step in asked if name in (None, step.name) and asked_at in (None, step.started_at)]
+    async def _asked(self, task_id: UUID) -> list[Step]:
+        """Return the questions of a task, oldest first."""
+        return await self._store.find_last(task_id, limit=_LAST_QUESTIONS, kind="input")
 
 
 def question_of(step: Step) -> Question:
@@ -147,11 +149,16 @@ def question_of(step: Step) -> Question:
 _decode_question = msgspec.json.Decoder(Question).decode
 
 
-def _refusal(asked: list[Step], name: str | None) -> str:
-    """Return why none of these questions can be answered."""
-    what = "anything" if name is None else repr(name)
+def _matching(asked: list[Step], name: str | None, asked_at: datetime | None) -> list[Step]:
+    """Return the questions of that name (None: of any)."""
+    return [step for step in asked if name in (None, step.name) and asked_at in (None, step.started_at)]
+
+
+def _refusal(asked: list[Step], name: str | None, others: list[str]) -> str:
+    """Return why none of these questions can be answered. others: what else the task asks."""
     if not asked:
-        return f"the task does not ask {what}"
+        hint = f"; it asks {', '.join(map(repr, others[:_NAMED]))}" if others else ""
+        return f"the task does not ask {'anything' if name is None else repr(name)}{hint}"
     last = asked[-1]
     if last.finished_at is not None and last.answered_by is not None:
         return f"{last.name!r} is answered already"

@@ -19,6 +19,9 @@ from tasker.service.admission import OpenQueues
 from tasker.service.cursors import Cursors
 from tasker.tasktypes.registry import Registry
 
+_MOST_STEPS = 1_000_000
+"""Steps of a task whose names are looked up: all of them."""
+
 
 @dataclass
 class Tasks:
@@ -97,7 +100,7 @@ class Tasks:
         if task is None or not task.status.is_terminal:
             return await self._engine.retry(task_id)  # raises what is wrong
         if forget is not None:
-            check_names(forget, await self._engine.steps.find(task_id))
+            check_names(forget, await self._engine.steps.find_last(task_id, limit=_MOST_STEPS))
         entered = task.owner or "", task.queue
         await self._open_queues.enter(*entered)
         try:

@@ -62,7 +62,10 @@ class Calls:
         self, name: str, units: Mapping[str, float | None], *, key: str | None, until: datetime | None
     ) -> Operation[None]:
         """Sleep for a time, or until one. units: seconds, minutes, hours, days; None for those not given."""
-        return self._sleep(Sleep(self.durable.take_key(name, key), name, *_read_sleep(until, units)))
+        if not isinstance(name, str):
+            raise TypeError(f'a sleep begins with its name: write sleep("cool off", seconds=...), got {name!r:.200}')
+        delay, until = _read_sleep(until, units)
+        return self._sleep(Sleep(self.durable.take_key(name, key), name, delay, until))
 
     def ask(
         self,

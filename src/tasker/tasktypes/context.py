@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from tasker.errors import ChildFailed
 from tasker.model import RetryPolicy
 from tasker.tasktypes.carrying import carry_out_async, end_wait
-from tasker.tasktypes.children import Target
+from tasker.tasktypes.children import Target, type_name_of
 from tasker.tasktypes.durable_context import DurableContext, calls_of
 from tasker.tasktypes.operations import Operation
 from tasker.tasktypes.ports import AsyncPort
@@ -47,7 +48,7 @@ class Context(DurableContext):
     the function's first line, and finds its steps stored.
     """
 
-    __slots__ = ("_port", "_waiting")
+    __slots__ = ("_made", "_port", "_waiting")
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Context(DurableContext):
         super().__init__(task_id, attempt, reporter, is_cancelled, port)
         self._port = port
         self._waiting: set[Any] = set()
+        self._made: dict[Any, tuple[str, Coroutine[Any, Any, Any]]] = {}  # calls that are not awaited yet
 
     @overload
     def step(
@@ -159,7 +161,7 @@ class Context(DurableContext):
         raises stores nothing. Raises what it raises, StepChanged, ResultError, and ValueError for an unsuitable key.
         """
         operation = calls_of(self).step(name, function, args, kwargs, key=key, retry=retry, returns=returns)
-        return self._run(operation)
+        return self._run(operation, f"context.step({name!r})")
 
     def sleep(
         self,
@@ -174,7 +176,7 @@ class Context(DurableContext):
     ) -> Coroutine[Any, Any, None]:
         """Sleep for a time, or until one (with a time zone). A sleep of more than a moment gives the slot back."""
         units = {"seconds": seconds, "minutes": minutes, "hours": hours, "days": days}
-        return self._run(calls_of(self).sleep(name, units, key=key, until=until))
+        return self._run(calls_of(self).sleep(name, units, key=key, until=until), f"context.sleep({name!r})")
 
     @overload
     def ask(
@@ -222,7 +224,7 @@ class Context(DurableContext):
         operation = calls_of(self).ask(
             name, type_, message=message, choices=choices, timeout=timeout, default=default, key=key
         )
-        return self._run(operation)
+        return self._run(operation, f"context.ask({name!r})")
 
     @overload
     def call(
@@ -272,7 +274,8 @@ class Context(DurableContext):
         target: a task's function, or the name of its type; the arguments are its params, all by position or all by
         name. name: of the step, by default the type's.
         """
-        return self._run(calls_of(self).call(target, args, kwargs, name=name, key=key, options=options))
+        operation = calls_of(self).call(target, args, kwargs, name=name, key=key, options=options)
+        return self._run(operation, f"context.call({type_name_of(target)!r})")
 
     @overload
     def map(
@@ -380,7 +383,7 @@ class Context(DurableContext):
             max_in_flight=max_in_flight,
             return_errors=return_errors,
         )
-        return self._run(operation)
+        return self._run(operation, f"context.map({type_name_of(target)!r})")
 
     @overload
     def spawn(
@@ -435,15 +438,34 @@ class Context(DurableContext):
         """
         calls = calls_of(self)
         brood, start = calls.spawn(target, args, kwargs, name=name, key=key, options=options, detached=detached)
-        return self._spawn(start, lambda: self._run(calls.result(brood)))
+        result = "handle.result()"
+        return self._run(
+            _handle(start, lambda: self._run(calls.result(brood), result)), f"context.spawn({type_name_of(target)!r})"
+        )
 
-    async def _spawn(self, start: Operation[UUID], result: Callable[[], Coroutine[Any, Any, Any]]) -> Handle[Any]:
-        return Handle(await self._run(start), result)
+    def _run(self, operation: Operation[R], what: str) -> Coroutine[Any, Any, R]:
+        """Return the call to be awaited. what: how it is written."""
+        made = self._carry_out(operation)
+        self._made[operation] = (what, made)
+        return made
 
-    async def _run(self, operation: Operation[R]) -> R:
+    async def _carry_out(self, operation: Operation[R]) -> R:
+        del self._made[operation]
         assert self._port is not None
         return await carry_out_async(operation, self._port, self._waiting)
+
+    def _forgotten(self) -> str | None:
+        made, self._made = self._made, {}
+        for what, coroutine in made.values():
+            if getcoroutinestate(coroutine) == CORO_CREATED:  # else it was cancelled or closed before it began
+                coroutine.close()
+                return what
+        return None
 
     def _wake(self) -> None:
         for future in tuple(self._waiting):
             future.get_loop().call_soon_threadsafe(end_wait, future)
+
+
+def _handle(start: Operation[UUID], result: Callable[[], Coroutine[Any, Any, Any]]) -> Operation[Handle[Any]]:
+    return Handle((yield from start), result)

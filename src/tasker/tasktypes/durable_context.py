@@ -31,6 +31,10 @@ class DurableContext(Reporting):
             self._durable = Durable(port.stored, self._wake)
             self._calls = Calls(self._durable, reporter, attempt, port.max_value)
 
+    def _forgotten(self) -> str | None:
+        """Return a call that was made and never awaited, as it is written; None if there is none."""
+        return None
+
     def _wake(self) -> None:
         """Have all calls that wait look whether the attempt ends."""
 
@@ -40,6 +44,11 @@ def calls_of(context: DurableContext) -> Calls:
     if context._calls is None:
         raise RuntimeError("this context keeps no steps: no worker runs its function")
     return context._calls
+
+
+def forgotten_in(context: DurableContext) -> str | None:
+    """Return a call of a context that its function has never awaited, as it is written."""
+    return context._forgotten()
 
 
 def durable_of(context: DurableContext) -> Durable | None:

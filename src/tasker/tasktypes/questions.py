@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -46,6 +46,8 @@ def make_asking(
 ) -> Asking:
     """Return a question. type_: of the answer, or its JSON Schema (a dict). Raises ValueError."""
     codec = codec_of(Any if isinstance(type_, dict) else type_)
+    if choices is None and get_origin(type_) is Literal:
+        choices = get_args(type_)  # in the order in which they are written
     schema = dict(type_) if isinstance(type_, dict) else codec.schema()
     if choices is not None:
         schema["enum"] = _decoded(name, "choices", choices)

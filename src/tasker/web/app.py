@@ -22,6 +22,7 @@ from tasker.web.all_steps import StepPages
 from tasker.web.audit import AuditPages
 from tasker.web.bulk import BulkPages
 from tasker.web.frame import Frame
+from tasker.web.groups import GroupPages
 from tasker.web.keys import KeyPages
 from tasker.web.live import Live
 from tasker.web.overview import OverviewPages
@@ -52,6 +53,7 @@ def make_pages(frame: Frame, service: Service, settings: Settings, live: Live) -
         *pages_of(QueuePages(frame, service, live)),
         *pages_of(SchedulePages(frame, service)),
         *pages_of(QuestionPages(frame, service, live)),
+        *pages_of(GroupPages(frame, service, live)),
         *pages_of(WorkerPages(frame, service, live, silent_after=settings.lease)),
         *pages_of(WebhookPages(frame, service, settings.url_rules)),
         *pages_of(KeyPages(frame, service)),

@@ -10,6 +10,7 @@ from uuid import UUID
 from markupsafe import Markup
 
 from tasker.model import Status, Task, TaskFilter
+from tasker.model.groups import GroupCounts
 from tasker.model.keys import Caller
 from tasker.model.tasks import ChildCounts
 from tasker.service import Service
@@ -76,16 +77,17 @@ def children_of(task: Task, first: Sequence[Task], now: datetime) -> Children | 
     if not total:
         return None
     href = f"tasks?parent={task.task_id}"
-    parts = [
-        Part(status.value, count, f"{href}&status={status.value}")
-        for status in _ORDER
-        if (count := getattr(counts, status.value))
-    ]
     rows = [row_of(one, now) for one in first]
-    return Children(total, parts, bar_of(counts), rows, max(total - len(rows), 0), href)
+    return Children(total, parts_of(counts, href), bar_of(counts), rows, max(total - len(rows), 0), href)
 
 
-def bar_of(counts: ChildCounts | None) -> Markup:
+def parts_of(counts: ChildCounts | GroupCounts | None, href: str) -> list[Part]:
+    """Return the counts, each with the page that lists its tasks. href: of the page that lists them all."""
+    found = [(status.value, getattr(counts, status.value, 0)) for status in _ORDER]
+    return [Part(status, count, f"{href}&status={status}") for status, count in found if count]
+
+
+def bar_of(counts: ChildCounts | GroupCounts | None) -> Markup:
     """Return the counts as a bar."""
     sizes = [(status, getattr(counts, status.value, 0)) for status in _ORDER]
     label = ", ".join(f"{times.number(count)} {status.value}" for status, count in sizes if count)

@@ -28,6 +28,7 @@ _WAITS = {
     "restart": "waits for the restart of the service",
 }
 _UNTIL = {"scheduled": "starts", "retrying": "retry", "snoozed": "goes on", "sleeping": "sleeps, goes on"}
+_PARKED = frozenset({"sleeping", "waiting_for_children", "input_required"})
 DETAILED = frozenset({"waiting_for_children", "input_required"})
 """Reasons whose details only a task that is read by itself has."""
 
@@ -98,6 +99,8 @@ def _tries(task: Task) -> str:
     """Return the attempts, and how many there may be: "3/3", "7" once none is left to give."""
     if task.status is Status.RUNNING:  # its try is one of those that are left
         return f"{task.attempt}/{task.attempt + max(task.tries_left, 1) - 1}"
+    if task.reason in _PARKED:  # its attempts used up no try
+        return str(task.attempt)
     if task.status is Status.PENDING:
         return f"{task.attempt}/{task.attempt + task.tries_left}"
     return str(task.attempt) if task.attempt else ""

@@ -20,6 +20,7 @@ from tasker.web.asks import Ask, Sent, asks_of
 from tasker.web.attempts import MOST_SHOWN, Row, rows_of, run_time, say_error, tries_of, used_tries
 from tasker.web.charts import Span, Try
 from tasker.web.children import Children, children_of, open_of, total_of
+from tasker.web.groups import address_of
 from tasker.web.step_view import MOST_STEPS, Running, names_of, parked_words, spans_of
 from tasker.web.step_view import Row as StepRow
 from tasker.web.step_view import rows_of as steps_of
@@ -33,6 +34,11 @@ _ICONS: Mapping[str, tuple[str, str]] = {
     "sleeping": ("scheduled", "sleeps"),
     "waiting_for_children": ("parked", "waits for children"),
     "input_required": ("ask", "waits for a person"),
+}
+_NEXT = {
+    "sleeping": "Goes on",
+    "input_required": "Goes on at the latest",
+    "waiting_for_children": "Goes on at the latest",
 }
 _NO_RESULT = {
     Status.PENDING: "Not yet: it has not started.",
@@ -399,9 +405,14 @@ def facts_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> list[Fac
         Fact("Due", at=task.run_at),
         Fact("Started", at=task.started_at),
         Fact("Ended", at=task.finished_at),
-        Fact("Next attempt", at=task.next_attempt_at if task.status is Status.PENDING else None),
+        Fact(
+            _NEXT.get(str(task.reason), "Next attempt"),
+            at=task.next_attempt_at if task.status is Status.PENDING else None,
+        ),
         Fact("Deadline", at=task.deadline),
         Fact("Kept until", at=task.expires_at),
+        Fact("Group") if task.group is None else Fact("Group", task.group, address_of(task.group, task.owner)),
+        *_after_group(task),
         Fact("Unique key", texts.line(task.unique_key or "")),
         Fact("Concurrency key", texts.line(task.concurrency_key or "")),
         _link("Schedule", "schedule", task.schedule_id),
@@ -418,6 +429,12 @@ def facts_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> list[Fac
 
 def _link(name: str, page: str, target: UUID | None) -> Fact:
     return Fact(name) if target is None else Fact(name, str(target)[-12:], f"{page}/{target}")
+
+
+def _after_group(task: Task) -> list[Fact]:
+    """Return the group that the task depends on."""
+    after = task.depends_on_group
+    return [] if after is None else [Fact("Depends on", after.group, address_of(after.group, task.owner))]
 
 
 def _webhook(task: Task) -> list[Fact]:

@@ -15,12 +15,12 @@ def paths_of(ids: dict[str, str]) -> dict[str, str]:
     """Return the paths below /ui/ to look at, by a name for each."""
     pages = [page for page in make_pages(MagicMock(), MagicMock(), MagicMock(), MagicMock()) if page.method == "GET"]
     shown = [page.path for page in pages if page.media == HTML and page.path not in NOT_LOOKED_AT]
-    names = ("failed", "running", "waiting", "story", "asks", "album", "invite", "sleeps")
+    names = ("failed", "running", "waiting", "story", "asks", "album", "invite")
     examples = {
         **_EXAMPLES,
         "/task/{task_id}": [ids[name] for name in names],
-        "/task/{task_id}/tree": [ids[name] for name in ("album", "story")],
-        "/task/{task_id}/steps": [ids[name] for name in ("album", "story")],
+        "/task/{task_id}/tree": [ids["album"]],
+        "/task/{task_id}/steps": [ids["album"]],
     }
     found: dict[str, str] = {}
     for path in shown:
@@ -39,4 +39,5 @@ def paths_of(ids: dict[str, str]) -> dict[str, str]:
 _EXAMPLES = {
     "/type/{name}": ["sum", "report", "gpt"],
     "/queue/{name}": ["llm", "reports"],
+    "/group/{name}": ["import-7"],
 }

@@ -122,13 +122,27 @@ async def order_some(context: Context, pages: int) -> int:
 async def slowly(context: Context, gate: str) -> int:
     """Do a step, wait for a file at `gate`, do another one."""
 
-    async def wait() -> int:
-        while not Path(gate).exists():
-            await asyncio.sleep(0.02)
-        return 2
-
     await context.step("first", charge, 1)
-    return await context.step("second", wait)
+    return await context.step("second", opened, gate)
+
+
+async def opened(gate: str) -> int:
+    """Wait for a file."""
+    while not Path(gate).exists():
+        await asyncio.sleep(0.02)
+    return 2
+
+
+@task(queue="orders")
+async def party(context: Context, gate: str) -> str:
+    """Ask who comes; meanwhile wait for a file at `gate`, and then ask a second thing."""
+
+    async def shop() -> bool:
+        await context.step("shop", opened, gate)
+        return await context.ask("more", bool, message="Is that enough?")
+
+    guest, _ = await asyncio.gather(context.ask("guest", Guest, message="Who comes?"), shop())
+    return guest.name
 
 
 @task(queue="orders")

@@ -63,12 +63,14 @@ class Stage:
             "report": self.submit("report", "acme-41"),
             "story": self.submit("story", "Once upon a time", 5),
             "failed": self.submit("report", "globex", None, "pdf", None, "XBT", tags=["nightly", "tenant:globex"]),
+            "grouped": self.submit("report", "acme-42", None, "pdf", None, "XBT", group="import-7"),
         }
         for customer in ("initech", "umbrella", "hooli"):
             self.end(self.submit("report", customer, None, "xlsx", None, "XBT"))
         for task_id in ids.values():
             self.end(task_id)
         ids["running"] = self.submit("import_orders", "orders-2026-11-29.csv")
+        self.submit("reverse", "in a group", delay=3600, group="import-7")
         ids["scheduled"] = self.submit("report", "acme-77", delay=3600)
         self.client.patch("/queue/llm", json={"paused": True, "concurrency": 8})
         ids["waiting"] = self.submit("story", "Tell me of clocks")

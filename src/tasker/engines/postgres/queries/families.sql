@@ -179,16 +179,23 @@ WHERE step.task_seq = counted.parent AND step.number = counted.number
       IS DISTINCT FROM (counted.completed, counted.failed, counted.cancelled, counted.in_flight);
 
 -- name: parents_to_attend
--- The next parents that wait for children, or have held ones: as many as have $3 children, and at most $2.
-WITH next AS (
-    SELECT task_seq, (SELECT sum(stored) FROM {schema}.step WHERE step.task_seq = given.task_seq) AS stored
+-- The next parents that wait for something, or have held children (one seek for each): as many as have $3 children, and
+-- at most $2.
+WITH RECURSIVE holding (parent, place) AS (
+    (SELECT parent, 1 FROM {schema}.child WHERE is_held AND parent > $1 ORDER BY parent LIMIT 1)
+    UNION ALL
+    SELECT (SELECT parent FROM {schema}.child WHERE is_held AND parent > holding.parent ORDER BY parent LIMIT 1), place + 1
+    FROM holding WHERE holding.parent IS NOT NULL AND place < $2
+), next AS (
+    SELECT task_seq, (SELECT sum(stored) FROM {schema}.step
+                      WHERE step.task_seq = given.task_seq AND kind = 'children') AS stored
     FROM (SELECT task_seq FROM (
               (SELECT DISTINCT task_seq FROM {schema}.step WHERE is_awaited AND task_seq > $1 ORDER BY task_seq LIMIT $2)
-              UNION
-              (SELECT DISTINCT parent FROM {schema}.child WHERE is_held AND parent > $1 ORDER BY parent LIMIT $2)
+              UNION SELECT parent FROM holding WHERE parent IS NOT NULL
           ) AS either ORDER BY task_seq LIMIT $2) AS given
 )
-SELECT task_seq FROM (SELECT task_seq, sum(stored) OVER (ORDER BY task_seq) - stored AS before FROM next) AS counted
+SELECT task_seq FROM (SELECT task_seq, sum(coalesce(stored, 0)) OVER (ORDER BY task_seq) - coalesce(stored, 0) AS before
+                      FROM next) AS counted
 WHERE before < $3 ORDER BY task_seq;
 
 -- name: unsettled_parents
@@ -196,7 +203,8 @@ WHERE before < $3 ORDER BY task_seq;
 WITH RECURSIVE one (parent, place) AS (
     (SELECT parent, 1 FROM {schema}.child WHERE NOT is_settled AND parent > $1 ORDER BY parent LIMIT 1)
     UNION ALL
-    SELECT (SELECT parent FROM {schema}.child WHERE NOT is_settled AND parent > one.parent ORDER BY parent LIMIT 1), place + 1
+    SELECT (SELECT parent FROM {schema}.child WHERE NOT is_settled AND parent > one.parent ORDER BY parent LIMIT 1),
+           place + 1
     FROM one WHERE one.parent IS NOT NULL AND place < $2
 )
 SELECT task.seq, task.task_id, task.status NOT IN ('pending', 'running') AS has_ended

@@ -197,7 +197,7 @@ class PostgresArchive:
                     attempts=attempts[seq],
                     events=events[seq],
                     keys=keys[task_id],
-                    steps=parts.steps[task_id],
+                    steps=parts.steps.get(task_id, []),
                     child=parts.children.get(task_id),
                 )
             )

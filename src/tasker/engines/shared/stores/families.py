@@ -36,6 +36,9 @@ class Parts(NamedTuple):
     children: dict[UUID, StoredChild]
 
 
+NO_PARTS = Parts({}, {})
+
+
 async def find_parts(rows: Rows, task_ids: Sequence[UUID]) -> Parts:
     """Return the steps of tasks, and their places in families."""
     steps = defaultdict(list)
@@ -45,7 +48,7 @@ async def find_parts(rows: Rows, task_ids: Sequence[UUID]) -> Parts:
     children = {}
     for task_id, *values in await rows.fetch("archived_children", UUID, *_CHILD, task_ids=list(task_ids)):
         children[task_id] = StoredChild(**dict(zip(StoredChild.__struct_fields__, values, strict=True)))
-    return Parts(steps, children)
+    return Parts(dict(steps), children)
 
 
 async def put_parts(rows: Rows, tasks: Sequence[StoredTask]) -> None:

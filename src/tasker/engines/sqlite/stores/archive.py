@@ -15,7 +15,7 @@ import msgspec
 from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
 from tasker.engines.shared.stored import attempt_of, event_of, key_of
-from tasker.engines.shared.stores.families import find_parts, join_families, put_parts
+from tasker.engines.shared.stores.families import NO_PARTS, find_parts, join_families, put_parts
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, read_records
 from tasker.engines.shared.values import encode
@@ -37,7 +37,9 @@ from tasker.model.groups import state_of
 
 _tags = msgspec.json.Decoder(list[str]).decode
 _INSERT = f"INSERT INTO task ({', '.join(COLUMNS)}, lease_expires_at) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"  # noqa: S608
-_SELECT = f"SELECT seq, {', '.join(COLUMNS)} FROM task"  # noqa: S608  constants only
+_HAS_PARTS = "has_dependants OR EXISTS (SELECT 1 FROM step WHERE task_seq = seq)"
+"""Whether a task may have steps, or a place in a family: most have neither."""
+_SELECT = f"SELECT seq, {_HAS_PARTS}, {', '.join(COLUMNS)} FROM task"  # noqa: S608  constants only
 _NEXT = f"{_SELECT} WHERE seq > ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY seq LIMIT ?"
 
 _RESULT = COLUMNS.index("result")
@@ -277,7 +279,7 @@ def _value(name: str, column: Any) -> Any:
 
 def _whole(connection: apsw.Connection, results: Results, row: Columns) -> StoredTask:
     """Return a task with its attempts, events, keys and webhooks."""
-    seq, *columns = row
+    seq, has_parts, *columns = row
     result = columns[_RESULT]
     if is_reference(result):
         columns[_RESULT] = results.read(result)
@@ -292,11 +294,12 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
         "SELECT key, fingerprint, expires_at, reply FROM idempotency WHERE task_id = ? ORDER BY key",
         (values["task_id"].bytes,),
     )
-    parts = at_once(find_parts(SqliteRows(connection, 0), [values["task_id"]]))
+    task_id = values["task_id"]
+    parts = at_once(find_parts(SqliteRows(connection, 0), [task_id])) if has_parts else NO_PARTS
     return StoredTask(
         **values,
-        steps=parts.steps[values["task_id"]],
-        child=parts.children.get(values["task_id"]),
+        steps=parts.steps.get(task_id, []),
+        child=parts.children.get(task_id),
         attempts=[
             attempt_of(attempt, worker, from_micros(started_at), from_micros(finished_at), *rest)
             for attempt, worker, started_at, finished_at, *rest in attempts
