@@ -70,6 +70,7 @@ MISSING: dict[str, Ask] = {
     "tasks.cancel": lambda s, a: s.tasks.cancel(BOB, a.pending),
     "tasks.retry": lambda s, a: s.tasks.retry(BOB, a.failed),
     "tasks.delete": lambda s, a: s.tasks.delete(BOB, a.failed),
+    "steps.get": lambda s, a: s.steps.get(BOB, a.failed, "approve"),
     "steps.find": lambda s, a: s.steps.find(BOB, a.failed),
     "steps.question": lambda s, a: s.steps.question(BOB, a.failed),
     "steps.answer": lambda s, a: s.steps.answer(BOB, a.failed, "approve", b"1"),
