@@ -114,6 +114,8 @@ class PostgresSteps(StepReads[PostgresRows]):
 
     async def _store_children(self, tx: Transaction, parent: int, step: Any, children: NewChildren) -> None:
         """Store the children that are not stored. Raises Conflict if an id belongs to another task."""
+        if step["is_whole"]:
+            return
         placed = dict(enumerate(children.drafts, start=children.first))
         rows = await tx.fetch(self._queries["stored_places"], parent, step["number"], list(placed))
         stored = {row["place"] for row in rows}
