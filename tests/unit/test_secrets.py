@@ -18,7 +18,7 @@ import tasker
 from tasker import task
 from tasker.errors import Invalid, RegistrationError
 from tasker.model import ExceptionInfo, NewEvent, Progress, Report, TaskProblem
-from tasker.model.steps import NewStep
+from tasker.model.steps import NewStep, Question
 from tasker.rules import secrets as hiding
 from tasker.rules.secrets import Erased, Hidden, Scrubber, find_masks, hide, is_secret, reveal
 from tasker.tasktypes.registry import Registry
@@ -160,6 +160,18 @@ def test_reports_and_problems_are_scrubbed() -> None:
     assert scrubber.problem(problem).exception == ExceptionInfo(class_="ValueError", message="***")
 
 
+@pytest.mark.parametrize("secret", ["type", "title", "detail", "message", "exception", "class", "current", "fields"])
+def test_a_secret_that_is_a_word_of_ours_leaves_reports_and_problems_whole(secret: str) -> None:
+    text = f"the {secret}"
+    problem = TaskProblem(type="t", title="t", detail=text, exception=ExceptionInfo(class_="E", message=text))
+    shown = scrubber_of(secret).problem(problem)
+    assert (shown.detail, shown.exception) == ("the ***", ExceptionInfo(class_="E", message="the ***"))
+    event = NewEvent(type="log", time=START, data=b'{"message":"m","fields":{}}')
+    said = scrubber_of(secret).report(Report(events=(event,), progress=Progress(current=1, message=text)))
+    assert said.events == (event,)
+    assert said.progress == Progress(current=1, message="the ***")
+
+
 @pytest.mark.usefixtures("few_or_many")
 def test_usage_and_names_are_scrubbed_too() -> None:
     scrubber = Scrubber(b'{"token":{"hunter22-name":"hunter22-secret"}}')
@@ -269,6 +281,14 @@ def test_a_step_shows_no_secret_and_keeps_its_value() -> None:
     assert msgspec.json.decode(shown.value or b"") == {"paid": "with ***", "n": 1.5}
     assert shown.secret_value == value
     assert b"s3cr3t" not in (shown.question or b"")
+
+
+@pytest.mark.parametrize("secret", ["name", "schema", "message", "default"])
+def test_a_secret_that_is_a_word_of_ours_leaves_a_question_readable(secret: str) -> None:
+    question = b'{"name":"ok","message":"the schema, name and message?","schema":{},"default":1}'
+    step = NewStep(key="k", name="k", kind="input", started_at=START, question=question)
+    shown = msgspec.json.decode(scrubber_of(secret).step(step).question or b"", type=Question)
+    assert (shown.name, secret in shown.message) == ("ok", False)
 
 
 def test_a_step_without_secrets_stays_as_it_is() -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta, Raw, Struct
 
-from tasker.model import Progress, Report, TaskProblem
+from tasker.model import Report, TaskProblem
 from tasker.model.steps import NewStep
 
 MASK = "***"
@@ -40,6 +40,7 @@ _ESCAPED = re.compile(r"%[0-9A-F]{2}")
 _Top = list[Raw] | dict[str, Raw]
 _decode: msgspec.json.Decoder[_Top] = msgspec.json.Decoder(_Top)
 _encode = msgspec.json.Encoder().encode
+S = TypeVar("S", bound=Struct)
 _decode_kept = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -130,33 +131,41 @@ class Scrubber:
         return text
 
     def problem(self, problem: TaskProblem) -> TaskProblem:
-        return msgspec.convert(self._walk(msgspec.to_builtins(problem)), TaskProblem)
+        return self._struct(problem)
 
     def report(self, report: Report) -> Report:
         events = tuple(
-            msgspec.structs.replace(event, data=_encode(self._walk(msgspec.json.decode(event.data))))
+            msgspec.structs.replace(event, data=_encode(self._members(msgspec.json.decode(event.data))))
             for event in report.events
         )
-        progress = report.progress
-        if progress is not None:
-            progress = msgspec.convert(self._walk(msgspec.to_builtins(progress)), Progress)
+        progress = None if report.progress is None else self._struct(report.progress)
         usage = None if report.usage is None else _encode(self._walk(msgspec.json.decode(report.usage)))
         steps = tuple(self.step(step) for step in report.steps)
         return msgspec.structs.replace(report, events=events, steps=steps, progress=progress, usage=usage)
 
     def step(self, step: NewStep) -> NewStep:
         """Mask secrets in what a step shows; if its value has any, the value itself becomes its `secret_value`."""
-        value, question = self._json(step.value), self._json(step.question)
+        value, question = self._json(step.value, self._walk), self._json(step.question, self._members)
         secret_value = step.secret_value if value == step.value else step.value
         return msgspec.structs.replace(step, value=value, question=question, secret_value=secret_value)
 
-    def _json(self, text: bytes | None) -> bytes | None:
+    def _json(self, text: bytes | None, mask: Callable[[Any], Any]) -> bytes | None:
         """Return a JSON text with secrets masked; the text itself if it has none."""
         if text is None:
             return None
         value = msgspec.json.decode(text)
-        masked = self._walk(value)
+        masked = mask(value)
         return text if masked == value else _encode(masked)
+
+    def _struct(self, one: S) -> S:
+        """Mask secrets in the texts of a struct, and of those in it; its own names stay."""
+        texts = ((name, getattr(one, name)) for name in one.__struct_fields__)
+        masked = {name: self._struct(it) if isinstance(it, Struct) else self._walk(it) for name, it in texts}
+        return msgspec.structs.replace(one, **masked)
+
+    def _members(self, value: Any) -> Any:
+        """Mask secrets in an object of ours, whose own names stay."""
+        return {name: self._walk(member) for name, member in value.items()} if isinstance(value, dict) else value
 
     def _walk(self, value: Any, depth: int = 0) -> Any:
         if isinstance(value, str):
