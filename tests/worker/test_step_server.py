@@ -19,6 +19,7 @@ from tasker.model import Change, Lease, NewEvent, Report, Status, new_task_id
 from tasker.model.steps import Child, Family, NewStep, Question, Step, Wait
 from tasker.rules.children import Origin
 from tasker.rules.lifecycle import MAX_DELAY, Interrupted
+from tasker.rules.secrets import Scrubber
 from tasker.tasktypes.steps import (
     AnyAnswer,
     AnyRequest,
@@ -121,11 +122,13 @@ class Rig:
         self.started: list[tuple[Lease, Family, Origin, StartChildren]] = []
         self.refusals: list[Exception] = []
 
-    def serve(self, *stored: Step) -> StepServer:
+    def serve(self, *stored: Step, secrets: bytes | None = None) -> StepServer:
         engine: Any = self.engine
         self.wakeups = Wakeups(engine)
         parts = StepParts(engine, self.clock, self.wakeups, self.start)
-        return StepServer(parts, LEASE, ReportBuffer(engine, LEASE, self.clock), self.stop, stored)
+        report = ReportBuffer(engine, LEASE, self.clock)
+        report.scrub = None if secrets is None else Scrubber(secrets).report
+        return StepServer(parts, LEASE, report, self.stop, stored)
 
     async def start(self, lease: Lease, family: Family, origin: Origin, request: StartChildren) -> Step | None:
         if self.refusals:
@@ -318,6 +321,30 @@ async def test_a_question_whose_time_is_over_is_there(rig: Rig) -> None:
     server = rig.serve(rig.engine.stored["k"])
     assert only(await server.answer(Await(Wait(until=START, inputs=("k",)), ("k",), SOON))).value is None
     assert only(await server.answer(CloseQuestion("k", b'"default"'))).value == b'"default"'
+
+
+@pytest.mark.parametrize(
+    ("schema", "more"),
+    [(b'{"enum":["s3cr3t-card"]}', {}), (b"{}", {"default": msgspec.Raw(b'"use s3cr3t-card"')})],
+)
+async def test_a_question_has_secrets_in_its_message_only(rig: Rig, schema: bytes, more: Any) -> None:
+    asked = Question(name="q", message="with s3cr3t-card?", schema=msgspec.Raw(schema), **more)
+    answer = await rig.serve(secrets=b'{"card":"s3cr3t-card"}').answer(Ask("k", "q", msgspec.json.encode(asked)))
+    assert isinstance(answer, Refused)
+    assert "secret param" in answer.detail
+    assert not rig.engine.stored
+    fine = structs.replace(asked, schema=msgspec.Raw(b"{}"), default=msgspec.UNSET)
+    step = await rig.serve(secrets=b'{"card":"s3cr3t-card"}').answer(Ask("k", "q", msgspec.json.encode(fine)))
+    assert isinstance(step, Steps)
+    assert b"with ***?" in (rig.engine.stored["k"].question or b"")
+
+
+async def test_the_default_of_a_question_is_no_secret(rig: Rig) -> None:
+    server = rig.serve(secrets=b'{"card":"s3cr3t-card"}')
+    await server.answer(Ask("k", "q", QUESTION))
+    answer = await server.answer(CloseQuestion("k", b'"use s3cr3t-card"'))
+    assert isinstance(answer, Refused)
+    assert "secret param" in answer.detail
 
 
 # children

@@ -297,6 +297,13 @@ class ReportBuffer:
         elif self._has_reports:
             self._flush_soon()
 
+    def has_secret(self, text: bytes) -> bool:
+        """Tell whether a JSON text holds a secret of the task."""
+        if self.scrub is None:
+            return False
+        step = NewStep(key="", name="", kind="step", started_at=self._clock.now(), value=text)
+        return self.scrub(Report(steps=(step,))).steps[0].secret_value is not None
+
     def _scrubbed(self, report: Report) -> Report:
         return report if self.scrub is None else self.scrub(report)
 

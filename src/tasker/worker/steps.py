@@ -115,6 +115,8 @@ class StepServer:
             case Ask():
                 return await self._ask(request)
             case CloseQuestion(key, default):
+                if default is not None and self._report.has_secret(default):
+                    raise Invalid(f"the default of the question {key!r} has a secret param in it")
                 closed = self._engine.steps.close_question
                 return await self._current(lambda: closed(self._lease, key, default))
             case StartChildren():
@@ -159,6 +161,9 @@ class StepServer:
             return Steps(tuple(stored))
         question = _decode_question(request.question)
         _check_schema(question)
+        default = None if question.default is msgspec.UNSET else question.default
+        if self._report.has_secret(_encode((question.name, question.schema, default))):
+            raise Invalid(f"the question {question.name!r} has a secret param in it: only its message can be masked")
         now = self._clock.now()
         until = None if request.timeout is None else _at(now, request.timeout)
         step = NewStep(
