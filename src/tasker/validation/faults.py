@@ -244,7 +244,11 @@ def _union_faults(error: ValidationError, pointer: str) -> Iterator[Fault]:
     """Yield the faults of the union's member that the value comes closest to, or name the choices if none is close."""
     members: dict[Any, list[ValidationError]] = {}
     for inner in error.context or ():
-        members.setdefault(inner.relative_schema_path[0], []).append(inner)
+        if inner.relative_schema_path:  # else the member is `false`
+            members.setdefault(inner.relative_schema_path[0], []).append(inner)
+    if not members:
+        yield Fault(pointer, _sentence("None", False, error.instance))
+        return
     meant = [errors for errors in members.values() if not any(_is_choice(inner, depth=0) for inner in errors)]
     if not meant:
         choices = [choice for errors in members.values() for inner in errors for choice in _choices(inner)]
