@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from tasker.errors import Fault
+from tasker.validation import answers
 from tasker.validation.answers import answer_faults, question_faults
 
 APPROVAL = {
@@ -64,6 +65,8 @@ def test_a_schema_that_no_answer_can_be_checked_by_is_refused(schema: Any, point
         ({"oneOf": [{"type": "string"}, {"type": "null"}]}, 1, [Fault("", "expected string or null, got integer")]),
         ({"oneOf": [{"type": "string"}, {}]}, "a", [Fault("", "does not meet `oneOf` of the schema")]),
         ({"not": {}}, "a", [Fault("", "does not meet `not` of the schema")]),
+        ({"anyOf": [False]}, 1, [Fault("", "holds what the schema allows nowhere")]),
+        ({"anyOf": [False, {"type": "string"}]}, 1, [Fault("", "expected string, got integer")]),
         ({"properties": {"a": False}}, {"a": 1}, [Fault("", "holds what the schema allows nowhere")]),
         ({"multipleOf": 0.1}, 1e308 * 10, [Fault("", "cannot be checked: a number is too large")]),
         (
@@ -86,3 +89,15 @@ def test_a_schema_that_no_answer_can_be_checked_by_is_refused(schema: Any, point
 def test_every_fault_of_an_answer_is_found(schema: Any, value: Any, faults: list[Fault]) -> None:
     found = answer_faults(msgspec.json.encode(schema), value)
     assert sorted(found, key=str) == sorted(faults, key=str)
+
+
+def test_a_panic_where_the_stack_ends_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):  # as pyo3 raises it
+        pass
+
+    def fail(*_: Any) -> Any:
+        raise PanicException
+
+    monkeypatch.setattr(answers, "schema_faults", fail)
+    [fault] = answer_faults(b"{}", 1)
+    assert "refers to itself without end" in fault.detail

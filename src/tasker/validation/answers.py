@@ -39,6 +39,10 @@ def answer_faults(schema: bytes, value: Any) -> list[Fault]:
         return [Fault("", "cannot be checked: the schema refers to itself without end")]
     except ArithmeticError:
         return [Fault("", "cannot be checked: a number is too large")]
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of the Rust in jsonschema, if the stack ends there
+            raise
+        return [Fault("", "cannot be checked: the schema refers to itself without end")]
 
 
 @lru_cache(maxsize=64)
