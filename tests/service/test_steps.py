@@ -17,7 +17,7 @@ from tasker.model import Claim, Status
 from tasker.model.keys import ANYBODY, Caller, Scope
 from tasker.model.steps import Forget, NewStep
 from tasker.rules.lifecycle import Failed, Succeeded, problem
-from tasker.service import Service
+from tasker.service import Service, steps
 from tasker.testing import Driver, ManualClock
 
 HOUR = timedelta(hours=1)
@@ -100,6 +100,19 @@ async def test_the_oldest_open_question_of_a_name_is_answered(
     await service.steps.answer(ANYBODY, claim.task_id, "approve", b'"no"')
     values = {step.key: step.value for step in await service.steps.find(ANYBODY, claim.task_id)}
     assert values == {"approve": b'"yes"', "approve#2": b'"no"', "other": None}
+
+
+async def test_the_first_of_many_open_questions_can_be_answered(
+    service: Service, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "_LAST_QUESTIONS", 2)
+    now = driver.clock.now()
+    task_id = await asking(service, driver, *(question(now, name) for name in ("a", "b", "c", "d")))
+    for name in ("a", "b", "c", "d"):
+        asked = (await service.tasks.get(ANYBODY, task_id)).input
+        assert asked is not None
+        assert asked.name == name
+        await service.steps.answer(ANYBODY, task_id, name, b'"yes"')
 
 
 async def test_a_late_answer_is_not_taken_for_the_next_question(

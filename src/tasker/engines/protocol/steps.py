@@ -24,6 +24,7 @@ class StepStore(Protocol):
     async def find_last(self, task_id: UUID, *, limit: int, kind: StepKind | None = None) -> list[Step]:
         """Return the last steps of a task (of a kind), in order, as they are shown: without secret values.
 
+        Of a kind, the open ones come before the others, and of more than `limit` the first.
         Of a value of more than SHOWN_BYTES only the beginning is there, of one byte more.
         """
 

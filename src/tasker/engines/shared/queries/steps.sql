@@ -9,10 +9,11 @@ WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = :task_id AND (ex
 ORDER BY number DESC LIMIT :limit;
 
 -- name: last_steps_of_kind
+-- The open ones before the others, and of these the first: they may be answered, whatever was asked since.
 SELECT {shown_step} FROM {schema}.step
 WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = :task_id AND (expires_at IS NULL OR expires_at > {now}))
   AND kind = :kind
-ORDER BY number DESC LIMIT :limit;
+ORDER BY finished_at IS NOT NULL, CASE WHEN finished_at IS NULL THEN number END, number DESC LIMIT :limit;
 
 -- name: some_steps_of
 SELECT {step} FROM {schema}.step

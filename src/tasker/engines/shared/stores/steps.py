@@ -27,7 +27,7 @@ class StepReads(Generic[R]):
         values: dict[str, Any] = {"task_id": task_id, "limit": limit} | ({} if kind is None else {"kind": kind})
         query = "last_steps_of" if kind is None else "last_steps_of_kind"
         steps = await self._database.look(lambda rows: rows.structs(query, STEPS, **values))
-        return list(reversed(list(steps)))
+        return sorted(steps, key=lambda step: step.number)
 
     async def find_some(self, task_id: UUID, keys: Sequence[str]) -> list[Step]:
         steps = await self._database.look(
