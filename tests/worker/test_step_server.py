@@ -37,7 +37,7 @@ from tasker.tasktypes.steps import (
     Superseded,
 )
 from tasker.testing import START, ManualClock
-from tasker.worker import outages
+from tasker.worker import outages, steps
 from tasker.worker.reports import ReportBuffer
 from tasker.worker.steps import StepParts, StepServer
 from tasker.worker.wakeups import Wakeups
@@ -236,6 +236,19 @@ async def test_a_bug_is_an_answer_too(rig: Rig) -> None:
     answer = await rig.serve().answer(started())
     assert isinstance(answer, Refused)
     assert answer.problem == "internal"
+
+
+@pytest.mark.parametrize(("name", "limit"), [("MAX_STEPS", 2), ("MAX_BYTES", 8)])
+async def test_a_task_has_only_so_many_steps(rig: Rig, name: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, name, limit)
+    server = rig.serve(stored_step("step", "a", value=b"12345678" if name == "MAX_BYTES" else b"1"))
+    if name == "MAX_STEPS":
+        await server.answer(StoreStep("b", "b", b"1", 0.0))
+    for request in (StoreStep("c", "c", b"1", 0.0), Sleep("d", "d", timedelta(1)), Ask("e", "e", QUESTION), started()):
+        answer = await server.answer(request)
+        assert isinstance(answer, Refused)
+        assert (answer.problem, "may" in answer.detail) == ("limit-reached", True)
+    assert isinstance(await rig.serve().answer(StoreStep("c", "c", b"1", 0.0)), Steps)
 
 
 # sleeps

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
-from tasker.errors import Conflict, Invalid, RequestError, Unavailable
+from tasker.errors import Conflict, Invalid, LimitReached, RequestError, Unavailable
 from tasker.executor.attempt import Stop
 from tasker.model import Lease, NewEvent
 from tasker.model.steps import Family, NewStep, Question, Step
@@ -43,6 +43,11 @@ from tasker.worker.wakeups import Wakeups
 _AT_ONCE = timedelta(0)
 _ASK_AGAIN = 0.1
 """Seconds between the waits of a function that cannot park yet, while the worker drains."""
+
+MAX_STEPS = 100_000
+"""Limit of the steps of one task: each attempt reads all of them."""
+MAX_BYTES = 128 << 20
+"""Limit of the bytes that a task's steps take in all, at which it takes no more: each attempt reads all of them."""
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
@@ -85,6 +90,8 @@ class StepServer:
         self._report = report
         self._stop = stop
         self._has_ended_wait = False
+        self._keys = {step.key for step in stored}
+        self._bytes = sum(map(_size, stored))
         self._family: Family | None = None
         self._sleeps = {step.key: step for step in stored if step.kind == "sleep"}
         self._origins = {step.key: Origin(step.attempt, step.started_at) for step in stored if step.kind == "children"}
@@ -179,12 +186,27 @@ class StepServer:
         return await self._store(step, event)
 
     async def _store(self, step: NewStep, event: NewEvent | None = None) -> Steps:
-        """Store a step after all that was reported before. Raises _Lost."""
+        """Store a step after all that was reported before. Raises _Lost, LimitReached."""
+        self._check_room(step.key)
+        self._bytes += _size(step)
         if not await self._report.store_step(step, event):
             raise _Lost
         return Steps((Step(number=0, attempt=self._lease.attempt, **structs.asdict(step)),))
 
+    def _check_room(self, key: str) -> None:
+        """Raise LimitReached if a task has as many steps, or bytes in them, as it may have. key: of a step to store."""
+        if key in self._keys:
+            return
+        if len(self._keys) >= MAX_STEPS:
+            raise LimitReached(f"a task may have {MAX_STEPS:,} steps: use a schedule for what never ends")
+        if self._bytes >= MAX_BYTES:
+            raise LimitReached(
+                f"the steps of a task may take {MAX_BYTES:,} bytes in all: let large ones return references"
+            )
+        self._keys.add(key)
+
     async def _start_children(self, request: StartChildren) -> Steps:
+        self._check_room(request.key)
         family = self._family = self._family or await self._find_family()
         origin = self._origins.setdefault(request.key, Origin(self._lease.attempt, self._clock.now()))
         return await self._current(lambda: self._children(self._lease, family, origin, request))
@@ -298,6 +320,10 @@ def _check_schema(question: Question) -> None:
 
 def _at(now: datetime, delay: timedelta | None) -> datetime:
     return now + min(max(_AT_ONCE, delay or _AT_ONCE), MAX_DELAY)
+
+
+def _size(step: Step | NewStep) -> int:
+    return sum(len(text) for text in (step.value, step.secret_value, step.question) if text is not None)
 
 
 def _is_over(step: Step, now: datetime) -> bool:
