@@ -153,7 +153,8 @@ class FamilyRules(RuleBasedStateMachine):
             if known.most is not None and in_flight >= known.most:
                 known.in_flight -= 1
                 kin.hold(child)
-        known.may_run_again = False
+        assert twin is not None
+        known.may_run_again = kin.has_stopping(self.twins, twin, known)
 
     @rule(task_id=known, key=map_keys | question_keys)
     def retry_and_forget(self, task_id: UUID, key: str) -> None:

@@ -151,13 +151,20 @@ def reopen(twins: Twins, twin: Twin, status: Status) -> None:
         twin.step.in_flight += 1
     for child in children_of(twins, twin):
         child.expires_at = None
-    may_run_again(twin)
+    may_run_again(twins, twin)
 
 
-def may_run_again(twin: Twin) -> None:
+def may_run_again(twins: Twins, twin: Twin) -> None:
     """A new try begins."""
     for step in twin.steps.values():
-        step.may_run_again |= step.ended[Status.FAILED] + step.ended[Status.CANCELLED] > 0
+        has_bad = step.ended[Status.FAILED] + step.ended[Status.CANCELLED] > 0
+        step.may_run_again |= has_bad or has_stopping(twins, twin, step)
+
+
+def has_stopping(twins: Twins, twin: Twin, step: StepTwin) -> bool:
+    """Tell whether a child of a step was asked to stop, and runs still."""
+    children = (one for one in children_of(twins, twin) if one.step is step)
+    return any(child.status is Status.RUNNING and child.cancel_requested for child in children)
 
 
 def asked(twin: Twin, now: datetime) -> str | None:

@@ -516,6 +516,25 @@ async def test_a_manual_retry_may_run_failed_children_again(driver: Driver, engi
     assert [one.task_id for one in await claim_children(driver)] == children[1:]
 
 
+async def test_a_retry_runs_children_again_that_are_still_being_stopped(driver: Driver, engine: Engine) -> None:
+    claim = await claim_parent(driver)
+    children = await start(driver, claim, 2)
+    failed, slow = await claim_children(driver)
+    await driver.finish(failed, BROKEN)
+    await park(driver, claim, children=("map",))
+    await engine.cancel(claim.task_id)
+    await engine.retry(claim.task_id)
+    again = await driver.claim_one()
+    step = await engine.steps.run_children_again(again.lease, "map")
+    assert step is not None
+    assert (step.failed, step.open_children, step.may_run_again) == (0, 2, True)
+    await driver.finish(slow, Cancelled())
+    step = await engine.steps.run_children_again(again.lease, "map")
+    assert step is not None
+    assert (step.cancelled, step.open_children, step.may_run_again) == (0, 2, False)
+    assert {one.task_id for one in await claim_children(driver)} == set(children)
+
+
 async def test_a_crash_a_park_or_a_restart_runs_no_child_again(
     driver: Driver, engine: Engine, clock: ManualClock
 ) -> None:

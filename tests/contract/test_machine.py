@@ -416,7 +416,7 @@ class EngineMachine(FamilyRules):
     def end(self, twin: Twin, change: Transition) -> None:
         twin.end(change, self.clock.now())
         if twin.status is Status.PENDING and change.ending in ("failed", "timed_out"):
-            kin.may_run_again(twin)
+            kin.may_run_again(self.twins, twin)
         ties.settle(self.twins, twin, self.clock.now())
         self.ended += change.ending != "parked"
 

@@ -111,9 +111,13 @@ def start(durable: Durable, brood: Brood) -> Operation[Step]:
         for chunk in _chunks(brood):
             step = yield from ask_for(durable, chunk, brood.key)
     assert step is not None
-    if step.may_run_again and not brood.may_fail and step.failed + step.cancelled:
+    if _has_to_run_again(brood, step):
         step = yield from ask_for(durable, RunChildrenAgain(brood.key), brood.key)
     return step
+
+
+def _has_to_run_again(brood: Brood, step: Step) -> bool:
+    return step.may_run_again and not brood.may_fail and step.failed + step.cancelled > 0
 
 
 def _are_all_stored(durable: Durable, step: Step) -> Operation[bool]:
@@ -161,8 +165,10 @@ def results(durable: Durable, brood: Brood) -> Operation[list[Any]]:
 
 def collect(durable: Durable, brood: Brood, step: Step) -> Operation[list[Any]]:
     """Wait for the end of all children of a step, and return their results in order, or raise the first failure."""
-    if step.open_children:
-        yield from wait_for(durable, brood.key, Wait(children=(brood.key,)))
+    while step.open_children:
+        step = yield from wait_for(durable, brood.key, Wait(children=(brood.key,)))
+        if _has_to_run_again(brood, step):  # before this try, some were asked to stop
+            step = yield from ask_for(durable, RunChildrenAgain(brood.key), brood.key)
     found: list[Any] = []
     while len(found) < step.total:
         children = yield from _collect_from(durable, brood.key, len(found))

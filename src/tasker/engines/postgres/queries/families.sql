@@ -92,8 +92,12 @@ WHERE step.in_flight < step.max_in_flight AND EXISTS (
     SELECT FROM {schema}.child WHERE child.parent = given.parent AND child.number = given.number AND child.is_held);
 
 -- name: may_run_again
+-- Also those that were asked to stop, and have not ended yet.
 UPDATE {schema}.step SET may_run_again = true
-WHERE task_seq = ANY($1::bigint[]) AND kind = 'children' AND failed + cancelled > 0;
+WHERE task_seq = ANY($1::bigint[]) AND kind = 'children' AND (failed + cancelled > 0 OR EXISTS (
+    SELECT FROM {schema}.child JOIN {schema}.task ON task.seq = child.seq
+    WHERE child.parent = step.task_seq AND child.number = step.number AND task.status = 'running'
+      AND task.cancel_requested_at IS NOT NULL));
 
 -- name: unsettled_children
 -- Rows that others have locked are left to a later transaction.
@@ -160,7 +164,11 @@ WHERE child.parent = $1 AND child.number = $2 AND child.place > $3 AND task.stat
 ORDER BY child.place LIMIT $4 FOR UPDATE OF task;
 
 -- name: ran_again
-UPDATE {schema}.step SET may_run_again = false WHERE task_seq = $1 AND number = $2;
+-- Those that were asked to stop still may, once that they have ended.
+UPDATE {schema}.step SET may_run_again = EXISTS (
+    SELECT FROM {schema}.child JOIN {schema}.task ON task.seq = child.seq
+    WHERE child.parent = $1 AND child.number = $2 AND task.status = 'running' AND task.cancel_requested_at IS NOT NULL)
+WHERE task_seq = $1 AND number = $2;
 
 -- name: recount
 -- Processes of earlier versions end children without counting them.

@@ -89,7 +89,12 @@ WHERE child.parent = ? AND child.number = ? AND task.status IN ('failed', 'cance
 ORDER BY child.place LIMIT ?;
 
 -- name: ran_again
-UPDATE step SET may_run_again = 0 WHERE id = ?;
+-- Those that were asked to stop still may, once that they have ended.
+UPDATE step SET may_run_again = EXISTS (
+    SELECT 1 FROM task INDEXED BY task_running CROSS JOIN child ON child.seq = task.seq
+    WHERE task.status = 'running' AND task.cancel_requested_at IS NOT NULL
+      AND child.parent = step.task_seq AND child.number = step.number)
+WHERE id = ?;
 
 -- name: children_of_step
 SELECT child.seq, task.task_id, task.status FROM child JOIN task ON task.seq = child.seq

@@ -69,9 +69,14 @@ WHERE task_seq = ? AND kind = 'input' AND finished_at IS NULL;
 UPDATE task SET sequence = ? WHERE seq = ? AND status = 'pending';
 
 -- name: children_may_run_again
+-- Also those that were asked to stop, and have not ended yet.
 UPDATE step SET may_run_again = 1
 WHERE id IN (SELECT id FROM step INDEXED BY step_children
-             WHERE task_seq = ? AND kind = 'children' AND failed + cancelled > 0);
+             WHERE task_seq = ?1 AND kind = 'children' AND failed + cancelled > 0
+             UNION
+             SELECT child.parent << 20 | child.number
+             FROM task INDEXED BY task_running CROSS JOIN child ON child.seq = task.seq
+             WHERE status = 'running' AND cancel_requested_at IS NOT NULL AND child.parent = ?1);
 
 -- name: copy_steps
 -- A step whose secret value is erased is not copied: it runs again.

@@ -47,9 +47,9 @@ class SqliteSteps(StepReads[SqliteRows]):
         return await self._write(lambda tx: _start_children(tx, lease, children, most), size=size)
 
     async def run_children_again(self, lease: Lease, key: str) -> Step | None:
-        step = await self._write(lambda tx: _run_some_again(tx, lease, key))
-        while step is not None and step.may_run_again:
-            step = await self._write(lambda tx: _run_some_again(tx, lease, key))
+        step, is_done = await self._write(lambda tx: _run_some_again(tx, lease, key))
+        while not is_done:
+            step, is_done = await self._write(lambda tx: _run_some_again(tx, lease, key))
         return step
 
     async def find_children(self, task_id: UUID, key: str, *, first: int = 0, limit: int = 1000) -> list[Child]:
@@ -118,15 +118,15 @@ def _store_child(tx: Transaction, draft: Draft, *, is_held: bool) -> int:
     return seq
 
 
-def _run_some_again(tx: Transaction, lease: Lease, key: str) -> Step | None:
-    """Run some failed and cancelled children again; the step may run again until none is left."""
+def _run_some_again(tx: Transaction, lease: Lease, key: str) -> tuple[Step | None, bool]:
+    """Run some failed and cancelled children again; return the step, and whether none is left."""
     held = find_running(tx, lease)
     known = None if held is None else find_step(tx, held.seq, key)
     if held is None or known is None:
-        return None
+        return None, True
     id_, step = known
     if not step.may_run_again:
-        return as_read(step)
+        return as_read(step), True
     rows: list[Row] = tx.execute(QUERIES["children_to_run_again"], (held.seq, step.number, _AGAIN_AT_ONCE)).fetchall()
     for seq, task_id, _ in rows:
         in_flight, most, _ = tx.execute(QUERIES["in_flight"], (id_,)).fetchone()  # type: ignore[misc]
@@ -135,9 +135,10 @@ def _run_some_again(tx: Transaction, lease: Lease, key: str) -> Step | None:
             tx.execute(QUERIES["hold_child"], (seq,))
             tx.execute(QUERIES["step_stored"], (0, -1, id_))
             wait_for(tx, seq, ())
-    if len(rows) < _AGAIN_AT_ONCE:
+    is_done = len(rows) < _AGAIN_AT_ONCE
+    if is_done:
         tx.execute(QUERIES["ran_again"], (id_,))
-    return _read_step(tx, held.seq, key)
+    return _read_step(tx, held.seq, key), is_done
 
 
 def _find_children(
