@@ -20,6 +20,7 @@ from tasker.errors import Unavailable
 from tasker.model import PartitionStats, RetryPolicy, Status
 from tasker.model.usage import UsageFilter
 from tasker.rules.lifecycle import Interrupted, Outcome, Succeeded, decide
+from tasker.worker.attempts import AttemptRunner
 from tests.executor.rig import make_claim
 from tests.worker.rig import NOW, Rig
 
@@ -183,6 +184,19 @@ async def test_an_end_that_cannot_be_stored_now_is_stored_later(rig: Rig) -> Non
             refused += 1
     pages.pragma("max_page_count", used + 100_000)
     assert (await rig.end(task)).status is Status.COMPLETED
+
+
+async def test_a_bug_of_ours_at_the_end_of_an_attempt_ends_it_as_crashed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("detail")
+
+    monkeypatch.setattr(AttemptRunner, "_transition", broken)
+    task = await rig.submit("fail")
+    await rig.until(task, lambda task: task.error is not None)
+    attempts = await rig.engine.find_attempts(task.task_id)
+    assert attempts[0].ending == "crashed"
 
 
 async def test_a_built_in_task_that_awaits_nothing_runs_without_an_asyncio_task(

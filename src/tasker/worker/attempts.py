@@ -159,8 +159,11 @@ class AttemptRunner:
 
     async def complete(self, running: RunningAttempt, outcome: Outcome) -> None:
         """Store how the attempt ended, together with its last reports."""
-        report = await running.report.finish()
-        transition = self._transition(running, outcome)
+        try:
+            report = await running.report.finish()
+            transition = self._transition(running, outcome)
+        except Exception as error:  # without an end, the task would wait for its lease, and run again for ever
+            report, transition = None, self._decide(running.claim, _failed_here(running.claim, error), running.begun)
         is_stored = await self.store_at_last(running.lease, transition, report)
         self.stored(running.claim, transition, is_stored=is_stored, has_resumed=running.has_resumed)
         if is_stored and running.scrubber is not None and transition.status.is_terminal:
