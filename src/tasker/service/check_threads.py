@@ -38,6 +38,9 @@ SWITCH_EVERY = 0.001
 _AGAIN_AFTER = 0.2
 """Seconds between attempts to stop a check that goes on."""
 
+CHECK_THREAD = "tasker-check"
+"""The name of each thread; an idle one may be left when the service ends."""
+
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
@@ -187,7 +190,7 @@ class _Thread:
     def __init__(self) -> None:
         self._work: SimpleQueue[Callable[[], bool]] = SimpleQueue()
         self._door = _Door()
-        self._thread = threading.Thread(target=_serve, args=(self._work,), name="tasker-check", daemon=True)
+        self._thread = threading.Thread(target=_serve, args=(self._work,), name=CHECK_THREAD, daemon=True)
         self._thread.start()
 
     def __del__(self) -> None:

@@ -15,12 +15,16 @@ from typing import Any, NoReturn
 
 import structlog
 
+from tasker.service.check_threads import CHECK_THREAD
+
 END_WITHIN = timedelta(seconds=2.5)
 """How long the process may take to end after the drain, or after a second signal."""
 FORCED = os.EX_SOFTWARE
 """Exit code (70) of a process that did not end by itself, or could not store the end of every attempt."""
 
 _DEADLINE = "shutdown deadline"
+_OURS = (_DEADLINE, CHECK_THREAD)
+"""Names of our own threads that may be left: they end with the process."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +83,7 @@ def run(service: Coroutine[Any, Any, int]) -> NoReturn:
         _log.critical("service.exited", detail=f"something called sys.exit({error.code!r})", exc_info=True)
         code = FORCED
     left = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    left = [name for name in left if name != _DEADLINE]
+    left = [name for name in left if name not in _OURS]
     if left:
         _log.warning("service.threads_left", threads=left[:10], detail="tasks left them; they end with the process")
     _end(code)
