@@ -109,7 +109,8 @@ class PostgresSteps(StepReads[PostgresRows]):
         elif step.kind != "children":
             return as_read(step)
         row = await tx.fetchrow(self._queries["lock_step"], parent, new.key)
-        await self._store_children(tx, parent, row, children)
+        if not row["is_whole"]:  # otherwise some may be erased by now
+            await self._store_children(tx, parent, row, children)
         return await self._find(tx, parent, new.key)
 
     async def _store_children(self, tx: Transaction, parent: int, step: Any, children: NewChildren) -> None:
