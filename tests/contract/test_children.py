@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -561,6 +562,24 @@ async def test_many_run_again_within_their_limit(driver: Driver, engine: Engine,
             await driver.finish(one, DONE)
         ended += [one.task_id for one in claims]
     assert ended == children
+
+
+async def test_a_child_that_fails_while_others_run_again_waits_for_the_next_try(
+    driver: Driver, engine: Engine, monkeypatch: Any
+) -> None:
+    for name in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"tasker.engines.{name}.stores.steps._AGAIN_AT_ONCE", 1)
+    claim = await claim_parent(driver, retry=RETRIES)
+    children = await start(driver, claim, 8)
+    await end_children(driver, BROKEN)
+    await driver.finish(claim, BUSY)
+    again = await driver.claim_one()
+    running = asyncio.create_task(engine.steps.run_children_again(again.lease, "map"))
+    async with asyncio.timeout(20):
+        while not running.done():
+            await end_children(driver, BROKEN)
+    await end_children(driver, BROKEN)
+    assert [(await driver.get(child)).attempt for child in children] == [2] * len(children)
 
 
 async def test_a_child_that_is_retried_by_hand_counts_again(driver: Driver, engine: Engine) -> None:

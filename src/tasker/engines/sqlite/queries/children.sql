@@ -84,8 +84,8 @@ WHERE child.parent = (SELECT seq FROM task WHERE task_id = :task_id)
 ORDER BY child.place LIMIT :limit;
 
 -- name: children_to_run_again
-SELECT child.seq, task.task_id, task.status FROM child JOIN task ON task.seq = child.seq
-WHERE child.parent = ? AND child.number = ? AND task.status IN ('failed', 'cancelled')
+SELECT child.seq, task.task_id, child.place FROM child JOIN task ON task.seq = child.seq
+WHERE child.parent = ? AND child.number = ? AND child.place > ? AND task.status IN ('failed', 'cancelled')
 ORDER BY child.place LIMIT ?;
 
 -- name: ran_again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from uuid import UUID
 
 import apsw
@@ -47,9 +48,10 @@ class SqliteSteps(StepReads[SqliteRows]):
         return await self._write(lambda tx: _start_children(tx, lease, children, most), size=size)
 
     async def run_children_again(self, lease: Lease, key: str) -> Step | None:
-        step = await self._write(lambda tx: _run_some_again(tx, lease, key))
-        while step is not None and step.may_run_again:
-            step = await self._write(lambda tx: _run_some_again(tx, lease, key))
+        step: Step | None = None
+        after: int | None = -1
+        while after is not None:
+            step, after = await self._write(functools.partial(_run_some_again, lease=lease, key=key, after=after))
         return step
 
     async def find_children(self, task_id: UUID, key: str, *, first: int = 0, limit: int = 1000) -> list[Child]:
@@ -118,16 +120,17 @@ def _store_child(tx: Transaction, draft: Draft, *, is_held: bool) -> int:
     return seq
 
 
-def _run_some_again(tx: Transaction, lease: Lease, key: str) -> Step | None:
-    """Run some failed and cancelled children again; the step may run again until none is left."""
+def _run_some_again(tx: Transaction, lease: Lease, key: str, after: int) -> tuple[Step | None, int | None]:
+    """Run some failed and cancelled children again, of places after `after`; return where to go on, if not done."""
     held = find_running(tx, lease)
     known = None if held is None else find_step(tx, held.seq, key)
     if held is None or known is None:
-        return None
+        return None, None
     id_, step = known
     if not step.may_run_again:
-        return as_read(step)
-    rows: list[Row] = tx.execute(QUERIES["children_to_run_again"], (held.seq, step.number, _AGAIN_AT_ONCE)).fetchall()
+        return as_read(step), None
+    values = held.seq, step.number, after, _AGAIN_AT_ONCE
+    rows: list[Row] = tx.execute(QUERIES["children_to_run_again"], values).fetchall()
     for seq, task_id, _ in rows:
         in_flight, most, _ = tx.execute(QUERIES["in_flight"], (id_,)).fetchone()  # type: ignore[misc]
         control.run_again(tx, task_id_of(task_id))
@@ -137,7 +140,7 @@ def _run_some_again(tx: Transaction, lease: Lease, key: str) -> Step | None:
             wait_for(tx, seq, ())
     if len(rows) < _AGAIN_AT_ONCE:
         tx.execute(QUERIES["ran_again"], (id_,))
-    return _read_step(tx, held.seq, key)
+    return _read_step(tx, held.seq, key), rows[-1][2] if len(rows) == _AGAIN_AT_ONCE else None
 
 
 def _find_children(
