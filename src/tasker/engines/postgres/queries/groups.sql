@@ -31,8 +31,13 @@ ON CONFLICT (owner, name) DO UPDATE SET open = kept.open + excluded.open,
     ends = kept.ends + CASE WHEN kept.open + excluded.open = 0 THEN excluded.ends ELSE 0 END,
     ended_at = CASE WHEN kept.open + excluded.open > 0 THEN NULL
                     WHEN excluded.ends > 0 OR kept.is_open = 1 THEN now() ELSE kept.ended_at END
-RETURNING now() AS now, EXISTS (SELECT FROM {schema}.group_dependency AS waits
-                                WHERE waits.owner = kept.owner AND waits.name = kept.name) AS has_dependants, {group};
+RETURNING now() AS now, {group};
+
+-- name: groups_waited_for
+-- In a statement of its own: one that has waited for the row of a group sees no task that began to wait meanwhile.
+SELECT group_id FROM {schema}.task_group AS ended WHERE group_id = ANY($1::uuid[])
+  AND EXISTS (SELECT FROM {schema}.group_dependency AS waits
+              WHERE waits.owner = ended.owner AND waits.name = ended.name);
 
 -- name: delete_groups
 -- One that tasks still wait for goes once they are settled.
