@@ -650,3 +650,17 @@ async def test_children_that_are_gone_are_not_started_again(driver: Driver, engi
     assert step is not None
     assert (step.completed, step.open_children) == (2, 0)
     assert await claim_children(driver) == []
+
+
+async def test_children_that_are_gone_still_count(driver: Driver, engine: Engine) -> None:
+    claim = await claim_parent(driver)
+    gone, *_ = await start(driver, claim, 2)
+    await end_children(driver)
+    await driver.finish(claim, BROKEN)
+    await engine.delete(gone)
+    await engine.retry(claim.task_id)
+    again = await driver.claim_one()
+    await start(driver, again, 1, key="more")
+    await park(driver, again, children=("more",))
+    await engine.sweep(limit=100)
+    assert (await one_step(engine, claim.task_id, "map")).completed == 2

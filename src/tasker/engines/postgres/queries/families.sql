@@ -163,18 +163,18 @@ ORDER BY child.place LIMIT $4 FOR UPDATE OF task;
 UPDATE {schema}.step SET may_run_again = false WHERE task_seq = $1 AND number = $2;
 
 -- name: recount
--- Processes of earlier versions end children without counting them.
+-- Processes of earlier versions end children without counting them. Where some are erased, their ends are known no more.
 UPDATE {schema}.step SET completed = counted.completed, failed = counted.failed, cancelled = counted.cancelled,
     in_flight = counted.in_flight,
     finished_at = CASE WHEN counted.completed + counted.failed + counted.cancelled >= total
                        THEN coalesce(step.finished_at, now()) END
-FROM (SELECT child.parent, child.number, count(*) FILTER (WHERE task.status = 'completed') AS completed,
+FROM (SELECT child.parent, child.number, count(*) AS there, count(*) FILTER (WHERE task.status = 'completed') AS completed,
              count(*) FILTER (WHERE task.status = 'failed') AS failed,
              count(*) FILTER (WHERE task.status = 'cancelled') AS cancelled,
              count(*) FILTER (WHERE task.status IN ('pending', 'running') AND NOT child.is_held) AS in_flight
       FROM {schema}.child JOIN {schema}.task ON task.seq = child.seq
       WHERE child.parent = ANY($1::bigint[]) GROUP BY child.parent, child.number) AS counted
-WHERE step.task_seq = counted.parent AND step.number = counted.number
+WHERE step.task_seq = counted.parent AND step.number = counted.number AND step.stored = counted.there
   AND (step.completed, step.failed, step.cancelled, step.in_flight)
       IS DISTINCT FROM (counted.completed, counted.failed, counted.cancelled, counted.in_flight);
 
