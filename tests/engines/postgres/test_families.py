@@ -322,3 +322,17 @@ async def test_parked_and_held_tasks_count_as_waiting_and_no_park_as_a_run(
         await driver.finish(claims[0], DONE)
     assert await sql(f"{counted} FROM task_change WHERE type = 'sum'") == [(1, 0, 0, 0, 0)]
     assert await sql("SELECT sum(pending), sum(waiting) FROM task_change WHERE type = 'child'") == [(0, 0)]
+
+
+async def test_a_sweep_forgets_what_ended_tasks_awaited(driver: Driver, sql: SQL) -> None:
+    """Otherwise later sweeps look at every family that ever parked."""
+    claim = await claim_parent(driver)
+    await start(driver, claim, 1)
+    await park(driver, claim, children=("map",))
+    awaited = "SELECT number FROM step WHERE is_awaited"
+    await driver.engine.sweep(limit=100)
+    assert await sql(awaited) == [(1,)]
+    for _ in range(2):  # the child, and its parent
+        await driver.finish((await driver.claim(1, types=("child", "sum")))[0], DONE)
+    await driver.engine.sweep(limit=100)
+    assert await sql(awaited) == []

@@ -54,6 +54,7 @@ QUERIES: dict[str, tuple[Any, ...]] = {
     "children_to_run_again": (7, 1, -1, 500),
     "children_to_forget": (ONE, [1]),
     "recount": (ONE,),
+    "await_no_more": (ONE,),
     "attend": (ONE,),
     "unsettled_parents": (0, 5),
     "parents_to_attend": (0, 5, 1000),

@@ -250,6 +250,7 @@ class Families:
         """See what there is to do for parents that an earlier transaction has left."""
         if work.recounted:
             await tx.execute(self._queries["recount"], list(work.recounted))
+            await tx.execute(self._queries["await_no_more"], list(work.recounted))  # or sweeps would go on to find it
         for row in await tx.fetch(self._queries["attend"], list(work.attended)) if work.attended else ():
             if row["is_there"]:
                 work.note_present(row["task_seq"], is_awaited=True)

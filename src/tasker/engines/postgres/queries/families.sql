@@ -178,6 +178,12 @@ WHERE step.task_seq = counted.parent AND step.number = counted.number AND step.s
   AND (step.completed, step.failed, step.cancelled, step.in_flight)
       IS DISTINCT FROM (counted.completed, counted.failed, counted.cancelled, counted.in_flight);
 
+-- name: await_no_more
+-- The steps are locked: no attempt parks meanwhile.
+UPDATE {schema}.step SET is_awaited = false FROM {schema}.task
+WHERE step.task_seq = ANY($1::bigint[]) AND is_awaited AND task.seq = step.task_seq
+  AND task.status NOT IN ('pending', 'running');
+
 -- name: parents_to_attend
 -- The next parents that wait for something, or have held children (one seek for each): as many as have $3 children, and
 -- at most $2.
