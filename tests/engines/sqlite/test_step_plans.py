@@ -27,7 +27,7 @@ BY_INDEX = (
     "child_settled", "parent_goes_on", "children_unsettled", "unsettled_parents", "children_at",
     "children_to_run_again", "ran_again", "children_of_step", "any_child", "expire_deleted", "forget_children",
     "steps_of", "some_steps_of", "family_of", "questions_of", "erase_secret_values", "steps_up", "steps_down",
-    "move_steps", "expired_tasks",
+    "move_steps", "expired_tasks", "groups_page_of",
 )  # fmt: skip
 ORDERED = (
     "asked_of",
@@ -38,6 +38,8 @@ ORDERED = (
     "steps_by_seq",
     "steps_up",
     "steps_down",
+    "groups_page",
+    "groups_page_of",
 )
 """Queries whose index has the order that they ask for."""
 LISTS = {"keys": "[]", "seqs": "[]", "ids": "[]", "task_ids": "[]"}
