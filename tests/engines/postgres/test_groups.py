@@ -127,3 +127,29 @@ async def test_an_end_that_waited_for_a_new_dependant_finds_it(
     await ending
     [after] = await driver.claim(1, wait_for=timedelta(seconds=5))
     assert after.task_id == receipt.task_id
+
+
+async def test_a_sweep_counts_what_processes_of_earlier_versions_have_ended_and_erased(
+    driver: Driver, clock: ManualClock, sql: SQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = driver.engine
+    assert isinstance(engine, PostgresEngine)
+    await engine.submit(members(clock, 3))
+    [receipt] = await engine.submit([waiting(clock)])
+    first, *_ = [one.task_id for one in (await engine.find_many(TaskFilter(group="g"), limit=9)).items]
+    with monkeypatch.context() as older:
+        older.setattr(engine._ties, "settle_dependants", nothing)
+        for claim in await driver.claim(3):
+            await driver.finish(claim, DONE)
+    await sql("DELETE FROM task WHERE task_id = $1", first)
+    await engine.sweep(limit=100)
+    group = await engine.groups.find("", "g")
+    assert group is not None
+    assert group.ended_at is not None
+    assert (group.tasks.completed, group.tasks.pending) == (2, 0)
+    [claim] = await driver.claim(1, wait_for=timedelta(seconds=5))
+    assert claim.task_id == receipt.task_id
+
+
+async def nothing(*_: Any) -> None:
+    """Know nothing of groups."""

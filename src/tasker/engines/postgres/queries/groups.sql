@@ -67,6 +67,14 @@ WHERE waited.group_id = ANY($1::uuid[]) ORDER BY waits.task_seq LIMIT $2 FOR NO 
 -- name: delete_group_dependencies
 DELETE FROM {schema}.group_dependency WHERE task_seq = ANY($1::bigint[]);
 
+-- name: uncounted_members
+-- What processes of earlier versions have done to the next members without counting it: tasks ended, and tasks erased.
+SELECT max(member.seq) AS last, count(*) AS number,
+       array_agg(task.task_id) FILTER (WHERE state = 'open' AND status NOT IN ('pending', 'running')) AS ended,
+       array_agg(member.seq) FILTER (WHERE task.seq IS NULL) AS erased
+FROM (SELECT seq, state FROM {schema}.task_group_member WHERE seq > $1 ORDER BY seq LIMIT $2) AS member
+LEFT JOIN {schema}.task USING (seq);
+
 -- name: unsettled_groups
 -- A task waits only while its group is open, except for imported ones.
 SELECT DISTINCT waited.group_id FROM {schema}.group_dependency AS waits JOIN {schema}.task_group AS waited
