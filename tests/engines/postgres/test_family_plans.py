@@ -60,7 +60,6 @@ QUERIES: dict[str, tuple[Any, ...]] = {
     "parents_to_attend": (0, 5, 1000),
     "total_children": (7,),
     "children_at": (ID, "step1", 0, 10, 1000),
-    "stored_places": (7, 1, [1, 2]),
     "child_counts": (7,),
     "asked_of": (7,),
     "step_by_key": (7, "step1"),

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import structs
 
 from tasker.errors import Invalid, LimitReached
-from tasker.model import Extra
-from tasker.model.steps import Family, Forget, Question, Step
+from tasker.model import Draft, Extra
+from tasker.model.steps import Family, Forget, NewChildren, Question, Step
 from tasker.model.tasks import Asked
 
 PARKED_REASONS = ("sleeping", "waiting_for_children", "input_required")
@@ -62,6 +62,11 @@ def check_room(total: int, more: int, most: int) -> None:
     """Raise LimitReached if a task that has `total` children would have more than `most`."""
     if total + more > most:
         raise LimitReached(f"a task may have {most:,} children (TASKER_MAX_CHILDREN): {total + more:,} are too many")
+
+
+def to_store(children: NewChildren, stored: int) -> dict[int, Draft]:
+    """Return those of these children, by their places, that are not among the first `stored`: these may be erased."""
+    return {place: draft for place, draft in enumerate(children.drafts, children.first) if place >= stored}
 
 
 def to_forget(steps: Sequence[Step], forget: Forget) -> list[Step]:

@@ -250,11 +250,7 @@ SELECT $1, 1 + coalesce((SELECT max(number) FROM {schema}.step WHERE task_seq = 
 ON CONFLICT (task_seq, key) DO NOTHING;
 
 -- name: lock_step
-SELECT number, in_flight, max_in_flight, stored >= total AS is_whole FROM {schema}.step
-WHERE task_seq = $1 AND key = $2 FOR NO KEY UPDATE;
-
--- name: stored_places
-SELECT place FROM {schema}.child WHERE parent = $1 AND number = $2 AND place = ANY($3::int[]);
+SELECT number, stored, in_flight, max_in_flight FROM {schema}.step WHERE task_seq = $1 AND key = $2 FOR NO KEY UPDATE;
 
 -- name: insert_children
 INSERT INTO {schema}.child (seq, parent, number, place, level, is_detached, is_held)
