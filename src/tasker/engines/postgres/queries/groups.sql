@@ -76,6 +76,14 @@ FROM (SELECT seq, state FROM {schema}.task_group_member WHERE seq > $1 ORDER BY 
 LEFT JOIN {schema}.task USING (seq);
 
 -- name: unsettled_groups
--- A task waits only while its group is open, except for imported ones.
-SELECT DISTINCT waited.group_id FROM {schema}.group_dependency AS waits JOIN {schema}.task_group AS waited
-    ON waited.owner = waits.owner AND waited.name = waits.name AND waits.ends <= waited.ends - waited.is_open LIMIT $1;
+-- A task waits only while its group is open, except for imported ones. One seek for each group that is waited for.
+WITH RECURSIVE named (owner, name) AS (
+    (SELECT owner, name FROM {schema}.group_dependency ORDER BY owner, name LIMIT 1)
+    UNION ALL
+    SELECT next.owner, next.name FROM named CROSS JOIN LATERAL (
+        SELECT owner, name FROM {schema}.group_dependency AS waits WHERE (waits.owner, waits.name) > (named.owner, named.name)
+        ORDER BY owner, name LIMIT 1) AS next
+)
+SELECT group_id FROM named JOIN {schema}.task_group AS waited USING (owner, name)
+WHERE EXISTS (SELECT FROM {schema}.group_dependency AS waits WHERE waits.owner = waited.owner AND waits.name = waited.name
+              AND waits.ends <= waited.ends - waited.is_open) LIMIT $1;
