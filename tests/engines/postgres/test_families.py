@@ -336,3 +336,27 @@ async def test_a_sweep_forgets_what_ended_tasks_awaited(driver: Driver, sql: SQL
         await driver.finish((await driver.claim(1, types=("child", "sum")))[0], DONE)
     await driver.engine.sweep(limit=100)
     assert await sql(awaited) == []
+
+
+@pytest.mark.parametrize("is_settled", [False, True])
+async def test_children_go_on_if_an_older_process_has_erased_their_parent(
+    driver: Driver, sql: SQL, is_settled: bool
+) -> None:
+    """It does not know that they are erased first. Sweeps reach the families after it."""
+    erased, failed = await claim_parent(driver), await claim_parent(driver)
+    children = await start(driver, erased, 3, max_in_flight=1, options={"retention": timedelta(days=1)})
+    [left] = await start(driver, failed, 1)
+    await driver.finish((await claim_children(driver, 1))[0], DONE)
+    await driver.finish(erased, DONE)
+    await sql("UPDATE child SET is_settled = $1 WHERE parent = (SELECT min(parent) FROM child)", is_settled)
+    await sql("DELETE FROM task WHERE task_id = $1", erased.task_id)
+    await sql("UPDATE task SET status = 'failed', lined = false WHERE task_id = $1", failed.task_id)
+    for _ in range(3):
+        await driver.engine.sweep(limit=1)
+        await is_idle(driver)
+    assert (await driver.get(left)).status is Status.CANCELLED
+    while claims := await claim_children(driver):
+        for claim in claims:
+            await driver.finish(claim, DONE)
+    ended = [await driver.get(child) for child in children]
+    assert [(task.status, task.expires_at is None) for task in ended] == [(Status.COMPLETED, False)] * 3

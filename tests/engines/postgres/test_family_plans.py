@@ -63,6 +63,7 @@ QUERIES: dict[str, tuple[Any, ...]] = {
     "await_no_more": (ONE,),
     "attend": (ONE,),
     "unsettled_parents": (0, 5),
+    "go_on_alone": (ONE,),
     "parents_to_attend": (0, 5, 1000),
     "unsettled_groups": (500,),
     "total_children": (7,),

@@ -188,9 +188,15 @@ class Retention(OnTasks):
         return len(rows)
 
     async def _find_unsettled_parents(self, tx: Transaction, limit: int) -> list[UUID]:
-        """Return ended parents, of one window, with children for which their ends are not settled."""
+        """Return ended parents, of one window, with children for which their ends are not settled.
+
+        Children of erased parents go on alone.
+        """
         rows = await tx.fetch(self._queries["unsettled_parents"], self._unsettled_from, limit)
         self._unsettled_from = rows[-1]["seq"] if len(rows) == limit else 0
+        erased = [row["seq"] for row in rows if row["task_id"] is None]
+        if erased:
+            await tx.execute(self._queries["go_on_alone"], erased)
         return [row["task_id"] for row in rows if row["has_ended"]]
 
     async def _sweep_members(self, tx: Transaction, limit: int) -> list[UUID]:

@@ -1,13 +1,14 @@
 -- name: family_of_ended
 -- What is known of tasks that have ended or run again: as a child, its step, and as a parent, whether there are children
--- for which its end is not settled.
+-- for which its end is not settled. is_alone: a process of an earlier version has erased the parent.
 SELECT task.seq, child.parent, child.number, child.is_held,
-       parent.status NOT IN ('pending', 'running') AS has_ended_parent,
-       parent.expires_at <= now() AND parent.expires_at > {deleted} AS has_expired_parent,
+       parent.status NOT IN ('pending', 'running') OR is_alone AS has_ended_parent,
+       (parent.expires_at <= now() AND parent.expires_at > {deleted}) OR is_alone AS has_expired_parent,
        EXISTS (SELECT FROM {schema}.child AS own WHERE own.parent = task.seq AND NOT own.is_settled) AS has_children,
        EXISTS (SELECT FROM {schema}.step WHERE step.task_seq = task.seq AND step.asks IS NOT NULL) AS asks
 FROM unnest($1::bigint[]) AS task (seq) LEFT JOIN {schema}.child USING (seq)
-LEFT JOIN {schema}.task AS parent ON parent.seq = child.parent;
+LEFT JOIN {schema}.task AS parent ON parent.seq = child.parent
+CROSS JOIN LATERAL (SELECT child.parent > 0 AND parent.seq IS NULL AS is_alone) AS erased;
 
 -- name: lock_steps
 -- In one order: steps given by number, those of parked tasks that they await or no longer await, and those of tasks
@@ -205,7 +206,8 @@ SELECT task_seq FROM (SELECT task_seq, sum(coalesce(stored, 0)) OVER (ORDER BY t
 WHERE before < $3 ORDER BY task_seq;
 
 -- name: unsettled_parents
--- The next parents with children that are not settled: one seek for each. Whether they have ended.
+-- The next parents with children that are not settled: one seek for each. Whether they have ended; no task_id: a process
+-- of an earlier version has erased it.
 WITH RECURSIVE one (parent, place) AS (
     (SELECT parent, 1 FROM {schema}.child WHERE NOT is_settled AND parent > $1 ORDER BY parent LIMIT 1)
     UNION ALL
@@ -213,8 +215,17 @@ WITH RECURSIVE one (parent, place) AS (
            place + 1
     FROM one WHERE one.parent IS NOT NULL AND place < $2
 )
-SELECT task.seq, task.task_id, task.status NOT IN ('pending', 'running') AS has_ended
-FROM one JOIN {schema}.task ON task.seq = one.parent ORDER BY task.seq;
+SELECT one.parent AS seq, task.task_id, task.status NOT IN ('pending', 'running') AS has_ended
+FROM one LEFT JOIN {schema}.task ON task.seq = one.parent WHERE one.parent IS NOT NULL ORDER BY one.parent;
+
+-- name: go_on_alone
+-- The children of parents that were erased before them.
+WITH cut AS (DELETE FROM {schema}.child WHERE parent = ANY($1::bigint[]) RETURNING seq, is_held)
+UPDATE {schema}.task SET
+    expires_at = CASE WHEN status IN ('pending', 'running') THEN expires_at ELSE finished_at + retention END,
+    reason = CASE WHEN is_held AND status = 'pending' THEN 'queued' ELSE reason END,
+    due_at = CASE WHEN is_held AND status = 'pending' THEN now() ELSE due_at END
+FROM cut WHERE task.seq = cut.seq;
 
 -- name: attend
 -- What there is to do for parents: whether something is there that a parked one awaits, and where there is room.
