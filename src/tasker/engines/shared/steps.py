@@ -13,9 +13,10 @@ from tasker.errors import Invalid, LimitReached
 from tasker.model import Draft, Extra
 from tasker.model.steps import Family, Forget, NewChildren, Question, Step
 from tasker.model.tasks import Asked
+from tasker.rules.steps import unknown_names
 
-PARKED_REASONS = ("sleeping", "waiting_for_children", "input_required")
-"""The reasons of pending tasks that what they wait for may wake."""
+TRIED = ("failed", "timed_out")
+"""Endings of attempts after which the next one is a new try: children that failed may run again."""
 COLLECT_BYTES = 1 << 20
 """Results and errors of children after which one call of `find_children` ends."""
 _question = msgspec.json.Decoder(Question).decode
@@ -71,12 +72,10 @@ def to_store(children: NewChildren, stored: int) -> dict[int, Draft]:
 
 def to_forget(steps: Sequence[Step], forget: Forget) -> list[Step]:
     """Return those of a task's steps, given in order, that a retry forgets. Raises Invalid for an unknown name."""
-    known = {step.name for step in steps} | {step.key for step in steps}
-    asked = (*forget.names, *(() if forget.since is None else (forget.since,)))
-    unknown = [name for name in asked if name not in known]
+    unknown = unknown_names(forget, steps)
     if unknown:
         names = ", ".join(sorted({step.key for step in steps})[:20]) or "none"
-        raise Invalid(f"the task has no step {unknown[0]!r}; it has: {names}")
+        raise Invalid(f"the task has no step {min(unknown)!r}; it has: {names}")
     first = next((step.number for step in steps if forget.since in (step.key, step.name)), None)
     return [
         step
