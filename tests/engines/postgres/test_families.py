@@ -360,3 +360,36 @@ async def test_children_go_on_if_an_older_process_has_erased_their_parent(
             await driver.finish(claim, DONE)
     ended = [await driver.get(child) for child in children]
     assert [(task.status, task.expires_at is None) for task in ended] == [(Status.COMPLETED, False)] * 3
+
+
+async def test_a_child_that_ends_while_its_parent_is_retried_is_kept(
+    driver: Driver, another: MakeEngine, sql: SQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = await another()
+    claim = await claim_parent(driver)
+    [child] = await start(driver, claim, 1, options={"retention": timedelta(seconds=1)})
+    [running] = await claim_children(driver)
+    await driver.finish(claim, BROKEN)
+    await is_idle(driver)
+    kept, go_on, keep = asyncio.Event(), asyncio.Event(), there._families._await_steps
+
+    async def wait(*values: Any) -> None:
+        kept.set()
+        await go_on.wait()
+        await keep(*values)
+
+    monkeypatch.setattr(there._families, "_await_steps", wait)
+    retrying = asyncio.create_task(there.retry(claim.task_id))
+    await kept.wait()
+    ending = asyncio.create_task(driver.finish(running, Cancelled()))
+    async with asyncio.timeout(20):
+        while not await sql("SELECT FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+    go_on.set()
+    await asyncio.gather(retrying, ending)
+    await is_idle(driver)
+    task = await driver.get(child)
+    assert (task.status, task.expires_at) == (Status.CANCELLED, None)
+    await driver.finish(await driver.claim_one(), DONE)
+    await is_idle(driver)
+    assert (await driver.get(child)).expires_at is not None

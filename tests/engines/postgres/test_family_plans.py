@@ -55,6 +55,7 @@ QUERIES: dict[str, tuple[Any, ...]] = {
     "parents_that_ended": (ONE,),
     "settle_children": ([500, 501],),
     "expire_children": ([500, 501],),
+    "unsettle": ([500, 501],),
     "left_unsettled": (ONE,),
     "keep_children": (ONE,),
     "children_to_run_again": (7, 1, -1, 500),

@@ -134,11 +134,21 @@ class Families:
         for query, some in (
             ("ask_no_more", [row for row in ended_ if row["asks"]]),
             ("not_held", [row for row in ended_ if row["is_held"]]),
-            ("expire_children", [row for row in late if not row["has_expired_parent"]]),
             ("cut_loose", [row for row in late if row["has_expired_parent"]]),
         ):
             if some:
                 await tx.execute(self._queries[query], [row["seq"] for row in some])
+        await self._expire(tx, {row["seq"]: row["parent"] for row in late if not row["has_expired_parent"]})
+
+    async def _expire(self, tx: Transaction, children: Mapping[int, int]) -> None:
+        """Let ended children, given with their ended parents, expire with these; a parent that is locked does it later."""
+        if not children:
+            return
+        done = {row["seq"] for row in await tx.fetch(self._queries["expire_children"], list(children))}
+        left = children.keys() - done
+        if left:
+            await tx.execute(self._queries["unsettle"], list(left))
+            tx.unattended.update(children[seq] for seq in left)
 
     async def _settle_children(self, tx: Transaction, parents: set[int]) -> set[int]:
         """Settle ends of parents for some of their children; return those of these that are parents in turn.

@@ -138,10 +138,19 @@ SELECT task_id FROM {schema}.task WHERE seq = ANY($1::bigint[]) AND EXISTS (
     SELECT FROM {schema}.child WHERE child.parent = task.seq AND NOT child.is_settled);
 
 -- name: expire_children
--- Of ended parents: see settle_children.
+-- Of ended parents: see settle_children. Not of those that others have locked: they may run again.
+WITH parent AS (
+    SELECT seq, expires_at FROM {schema}.task
+    WHERE seq IN (SELECT parent FROM {schema}.child WHERE child.seq = ANY($1::bigint[]))
+      AND status NOT IN ('pending', 'running') FOR SHARE SKIP LOCKED
+)
 UPDATE {schema}.task SET expires_at = {child_expires}
-FROM {schema}.child JOIN {schema}.task AS parent ON parent.seq = child.parent
-WHERE child.seq = ANY($1::bigint[]) AND task.seq = child.seq AND task.status NOT IN ('pending', 'running');
+FROM {schema}.child JOIN parent ON parent.seq = child.parent
+WHERE child.seq = ANY($1::bigint[]) AND task.seq = child.seq AND task.status NOT IN ('pending', 'running')
+RETURNING task.seq;
+
+-- name: unsettle
+UPDATE {schema}.child SET is_settled = false WHERE seq = ANY($1::bigint[]);
 
 -- name: keep_children
 -- Of parents that run again.
