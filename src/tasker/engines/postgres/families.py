@@ -4,7 +4,7 @@ A transaction gathers it (`Transaction.family`), and `Families.finish` does it o
 taken in this order, so that no two transactions deadlock:
 
 1. rows of tasks that the transaction is about, as its own work needs them;
-2. rows of children, of ended parents: only those that nobody else has locked;
+2. rows of children of ended parents, and of ended parents of children: only those that nobody else has locked;
 3. rows of steps, all of them in order of (task_seq, number);
 4. rows of parents to wake and of held children to start: only those that nobody else has locked.
 
@@ -141,7 +141,7 @@ class Families:
         await self._expire(tx, {row["seq"]: row["parent"] for row in late if not row["has_expired_parent"]})
 
     async def _expire(self, tx: Transaction, children: Mapping[int, int]) -> None:
-        """Let ended children, given with their ended parents, expire with these; a parent that is locked does it later."""
+        """Let ended children expire with their ended parents, which are given; later, if others have locked these."""
         if not children:
             return
         done = {row["seq"] for row in await tx.fetch(self._queries["expire_children"], list(children))}
