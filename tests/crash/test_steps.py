@@ -21,7 +21,7 @@ from tests.server import Server
 from tests.steps.house import ENDED, Home, House, check_effects, until
 
 KILLS = int(os.environ.get("TASKER_TEST_KILLS", "6"))
-"""Random kills."""
+"""Random kills; half as many on PostgreSQL, where each starts four processes."""
 ORDERS = 8 if KILLS < 20 else 2
 """Tasks submitted before each of them."""
 
@@ -36,7 +36,7 @@ INSIDE = [
 OUTSIDE = ["sleeping", "waiting_for_children", "input_required", "just answered"]
 """Points at which the test does it: while the task is parked, and as soon as its question is answered."""
 POINTS = [*INSIDE, *OUTSIDE]
-ON_POSTGRES = ["effect done", "step stored", "child runs", "sleep parks", "input_required", "just answered"]
+ON_POSTGRES = ["effect done", "child runs", "just answered"]
 """A part of them, as each starts four processes."""
 
 
@@ -112,7 +112,7 @@ def _drive(home: Home, task_id: str, point: str | None, service: Server | None =
 def test_random_kills_under_load_do_each_step_once(house: House) -> None:
     submitted: list[str] = []
     kinds = ["busy", "busy_in_child"]
-    for _ in range(KILLS):
+    for _ in range(KILLS // 2 if house.is_shared else KILLS):
         with house.open() as (home, service):
             submitted += [home.submit(kinds[number % 2], number) for number in range(ORDERS)]
             sleep(random.uniform(0.05, 0.6))  # the moment is the point: no event stands for it

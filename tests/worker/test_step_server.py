@@ -406,21 +406,23 @@ async def test_patience_ends_with_a_last_look(rig: Rig) -> None:
 
 async def test_a_worker_that_drains_waits_for_nothing(rig: Rig) -> None:
     rig.engine.stored["k"] = stored_step("children", total=1)
-    with rig.waiting(for_children("k")) as waiting:
-        await rig.until_looked()
+    async with asyncio.timeout(5):
+        with rig.waiting(for_children("k")) as waiting:
+            await rig.until_looked()
+            rig.wakeups.drain()
+            assert await waiting == Steps(())
+        server = rig.serve()
         rig.wakeups.drain()
-        assert await waiting == Steps(())
-    server = rig.serve()
-    rig.wakeups.drain()
-    assert await server.answer(for_children("k")) == Steps(())
+        assert await server.answer(for_children("k")) == Steps(())
 
 
 async def test_a_function_that_cannot_park_yet_does_not_spin(rig: Rig) -> None:
     server = rig.serve()
     rig.wakeups.drain()
     begun = asyncio.get_running_loop().time()
-    for _ in range(3):
-        assert await server.answer(for_children("k")) == Steps(())
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            assert await server.answer(for_children("k")) == Steps(())
     assert asyncio.get_running_loop().time() - begun >= 0.15
 
 
@@ -428,6 +430,7 @@ async def test_a_cancelled_task_waits_for_nothing(rig: Rig) -> None:
     rig.engine.stored["k"] = stored_step("children", total=1)
     with rig.waiting(for_children("k")) as waiting:
         await rig.until_looked()
+        asyncio.get_running_loop().call_later(5, waiting.cancel)
         rig.stop.cancel()
         rig.engine.notify(Change(TASK, Status.RUNNING, cancel_requested=True))
         assert await waiting == Steps(())

@@ -134,7 +134,7 @@ async def test_older_workers_go_on_with_a_new_api_process(
     await engine.queues.change("narrow", QueueChange(concurrency=1))
     await submit(older, clock, "free", 2)
     await engine.close()
-    await sql("DROP FUNCTION refuse_older_worker, lift_joining, lift_moved CASCADE")
+    await sql("DROP FUNCTION refuse_older_worker, refuse_worker_without_steps, lift_joining, lift_moved CASCADE")
     await sql("ALTER TABLE task DROP COLUMN worker_level")
     await sql("UPDATE pgqueuer SET entrypoint = 'narrow/sum' WHERE entrypoint LIKE 'narrow/%'")
     await sql("DELETE FROM migration WHERE name = '0020_worker_levels'")

@@ -147,3 +147,24 @@ async def test_the_end_of_a_child_costs_the_same_with_many_siblings(tmp_path: Pa
             await driver.finish(second, Succeeded(b"1"))
             costs.append(steps.count)
     assert costs[1] <= costs[0] * 1.2
+
+
+@pytest.mark.parametrize(("number", "size", "most"), [(100, 10, 20), (12, 300_000, 4)])
+async def test_one_step_of_erasure_takes_some_steps(tmp_path: Path, number: int, size: int, most: int) -> None:
+    path, clock = tmp_path / "data" / "tasker.db", ManualClock()
+    async with open_sqlite(path, clock) as engine:
+        driver = Driver(engine, clock)
+        await driver.submit(make_draft(clock.now(), retention=timedelta(seconds=1)))
+        claim = await driver.claim_one()
+        value = b'"%s"' % (b"x" * size)
+        await put(engine, claim, *(new_step(clock.now(), f"step{place}", value) for place in range(number)))
+        await driver.finish(claim, Succeeded(b"1"))
+        clock.advance(timedelta(hours=1))
+        connection = connect(path, read_only=True)
+        left = number
+        while left:
+            assert await engine.prune(limit=20)
+            now_left: int = connection.execute("SELECT count(*) FROM step").get
+            assert left - most <= now_left < left
+            left = now_left
+        connection.close()
