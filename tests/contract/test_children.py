@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -582,6 +583,24 @@ async def test_many_run_again_within_their_limit(driver: Driver, engine: Engine,
     assert ended == children
 
 
+async def test_a_child_that_fails_while_others_run_again_waits_for_the_next_try(
+    driver: Driver, engine: Engine, monkeypatch: Any
+) -> None:
+    for name in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"tasker.engines.{name}.stores.steps._AGAIN_AT_ONCE", 1)
+    claim = await claim_parent(driver, retry=RETRIES)
+    children = await start(driver, claim, 8)
+    await end_children(driver, BROKEN)
+    await driver.finish(claim, BUSY)
+    again = await driver.claim_one()
+    running = asyncio.create_task(engine.steps.run_children_again(again.lease, "map"))
+    async with asyncio.timeout(20):
+        while not running.done():
+            await end_children(driver, BROKEN)
+    await end_children(driver, BROKEN)
+    assert [(await driver.get(child)).attempt for child in children] == [2] * len(children)
+
+
 async def test_a_child_that_is_retried_by_hand_counts_again(driver: Driver, engine: Engine) -> None:
     claim = await claim_parent(driver)
     [child] = await start(driver, claim, 1)
@@ -636,10 +655,13 @@ async def test_a_retried_parent_keeps_what_its_children_have_done(
     assert found.result == b"1"
 
 
-async def test_children_that_are_gone_are_not_started_again(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+@pytest.mark.parametrize("total", [2, 3], ids=["all", "a-part"])
+async def test_children_that_are_gone_are_not_started_again(
+    driver: Driver, engine: Engine, clock: ManualClock, total: int
+) -> None:
     claim = await claim_parent(driver)
     drafts = child_drafts(claim.task_id, clock.now(), 2)
-    given = new_children(claim.task_id, drafts, clock.now())
+    given = new_children(claim.task_id, drafts, clock.now(), total=total)
     await engine.steps.start_children(claim.lease, given, most=9)
     await end_children(driver)
     await driver.finish(claim, BROKEN)
@@ -648,5 +670,19 @@ async def test_children_that_are_gone_are_not_started_again(driver: Driver, engi
     again = await driver.claim_one()
     step = await engine.steps.start_children(again.lease, given, most=9)
     assert step is not None
-    assert (step.completed, step.open_children) == (2, 0)
+    assert (step.completed, step.open_children) == (2, total - 2)
     assert await claim_children(driver) == []
+
+
+async def test_children_that_are_gone_still_count(driver: Driver, engine: Engine) -> None:
+    claim = await claim_parent(driver)
+    gone, *_ = await start(driver, claim, 2)
+    await end_children(driver)
+    await driver.finish(claim, BROKEN)
+    await engine.delete(gone)
+    await engine.retry(claim.task_id)
+    again = await driver.claim_one()
+    await start(driver, again, 1, key="more")
+    await park(driver, again, children=("more",))
+    await engine.sweep(limit=100)
+    assert (await one_step(engine, claim.task_id, "map")).completed == 2

@@ -234,6 +234,25 @@ async def test_all_levels_are_deleted(driver: Driver, engine: Engine, clock: Man
     assert (await engine.find_many(TaskFilter(), limit=9)).items == []
 
 
+async def test_open_children_on_all_levels_of_a_deleted_family_are_cancelled(driver: Driver, engine: Engine) -> None:
+    top = await claim_parent(driver)
+    await start(driver, top, 1)
+    [middle] = await claim_children(driver)
+    await start(driver, middle, 2, level=2)
+    [leaf] = await claim_children(driver, 1)
+    await driver.finish(middle, DONE)
+    await driver.finish(top, DONE)
+    await engine.delete(top.task_id)
+    for _ in range(20):
+        await engine.check()
+        await engine.sweep(limit=100)
+    assert await claim_children(driver) == []
+    assert (await driver.get(leaf.task_id)).cancel_requested_at is not None
+    await driver.finish(leaf, Cancelled())
+    await prune_all(engine)
+    assert (await engine.find_many(TaskFilter(), limit=9)).items == []
+
+
 async def test_detached_children_of_a_deleted_parent_go_on(driver: Driver, engine: Engine, clock: ManualClock) -> None:
     claim = await claim_parent(driver)
     [child] = await start(driver, claim, 1, is_detached=True, options={"retention": HOUR})

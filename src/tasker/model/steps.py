@@ -109,7 +109,7 @@ class Wait(Struct, frozen=True, kw_only=True):
 
 
 class NewChildren(Struct, frozen=True, kw_only=True):
-    """Children of one step to be stored in one commit: the drafts of the places from `first` on.
+    """Children of one step to be stored in one commit: the drafts of the places from `first` on. Parts come in order.
 
     step: of kind `children`, with the total of all its chunks. max_in_flight: how many may be pending or running at a
     time; the others are held and start in order, each as another one ends. is_detached: they go on when the parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
@@ -28,7 +29,7 @@ def is_asked(step: Step, now: datetime) -> bool:
     return step.kind == "input" and step.finished_at is None and (step.until is None or step.until > now)
 
 
-def unknown_names(forget: Forget, steps: list[Step]) -> set[str]:
+def unknown_names(forget: Forget, steps: Iterable[Step]) -> set[str]:
     """Return the names in `forget` that no step has as its name or key."""
     asked = {*forget.names, *(() if forget.since is None else (forget.since,))}
     return asked - {name for step in steps for name in (step.name, step.key)}

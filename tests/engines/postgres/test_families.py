@@ -322,3 +322,74 @@ async def test_parked_and_held_tasks_count_as_waiting_and_no_park_as_a_run(
         await driver.finish(claims[0], DONE)
     assert await sql(f"{counted} FROM task_change WHERE type = 'sum'") == [(1, 0, 0, 0, 0)]
     assert await sql("SELECT sum(pending), sum(waiting) FROM task_change WHERE type = 'child'") == [(0, 0)]
+
+
+async def test_a_sweep_forgets_what_ended_tasks_awaited(driver: Driver, sql: SQL) -> None:
+    """Otherwise later sweeps look at every family that ever parked."""
+    claim = await claim_parent(driver)
+    await start(driver, claim, 1)
+    await park(driver, claim, children=("map",))
+    awaited = "SELECT number FROM step WHERE is_awaited"
+    await driver.engine.sweep(limit=100)
+    assert await sql(awaited) == [(1,)]
+    for _ in range(2):  # the child, and its parent
+        await driver.finish((await driver.claim(1, types=("child", "sum")))[0], DONE)
+    await driver.engine.sweep(limit=100)
+    assert await sql(awaited) == []
+
+
+@pytest.mark.parametrize("is_settled", [False, True])
+async def test_children_go_on_if_an_older_process_has_erased_their_parent(
+    driver: Driver, sql: SQL, is_settled: bool
+) -> None:
+    """It does not know that they are erased first. Sweeps reach the families after it."""
+    erased, failed = await claim_parent(driver), await claim_parent(driver)
+    children = await start(driver, erased, 3, max_in_flight=1, options={"retention": timedelta(days=1)})
+    [left] = await start(driver, failed, 1)
+    await driver.finish((await claim_children(driver, 1))[0], DONE)
+    await driver.finish(erased, DONE)
+    await sql("UPDATE child SET is_settled = $1 WHERE parent = (SELECT min(parent) FROM child)", is_settled)
+    await sql("DELETE FROM task WHERE task_id = $1", erased.task_id)
+    await sql("UPDATE task SET status = 'failed', lined = false WHERE task_id = $1", failed.task_id)
+    for _ in range(3):
+        await driver.engine.sweep(limit=1)
+        await is_idle(driver)
+    assert (await driver.get(left)).status is Status.CANCELLED
+    while claims := await claim_children(driver):
+        for claim in claims:
+            await driver.finish(claim, DONE)
+    ended = [await driver.get(child) for child in children]
+    assert [(task.status, task.expires_at is None) for task in ended] == [(Status.COMPLETED, False)] * 3
+
+
+async def test_a_child_that_ends_while_its_parent_is_retried_is_kept(
+    driver: Driver, another: MakeEngine, sql: SQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = await another()
+    claim = await claim_parent(driver)
+    [child] = await start(driver, claim, 1, options={"retention": timedelta(seconds=1)})
+    [running] = await claim_children(driver)
+    await driver.finish(claim, BROKEN)
+    await is_idle(driver)
+    kept, go_on, keep = asyncio.Event(), asyncio.Event(), there._families._await_steps
+
+    async def wait(*values: Any) -> None:
+        kept.set()
+        await go_on.wait()
+        await keep(*values)
+
+    monkeypatch.setattr(there._families, "_await_steps", wait)
+    retrying = asyncio.create_task(there.retry(claim.task_id))
+    await kept.wait()
+    ending = asyncio.create_task(driver.finish(running, Cancelled()))
+    async with asyncio.timeout(20):
+        while not await sql("SELECT FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+    go_on.set()
+    await asyncio.gather(retrying, ending)
+    await is_idle(driver)
+    task = await driver.get(child)
+    assert (task.status, task.expires_at) == (Status.CANCELLED, None)
+    await driver.finish(await driver.claim_one(), DONE)
+    await is_idle(driver)
+    assert (await driver.get(child)).expires_at is not None

@@ -29,7 +29,13 @@ FROM generate_series(1, {FAMILIES}) AS n, generate_series(1, 20) AS k;
 INSERT INTO child (seq, parent, number, place, level, is_detached, is_held, is_settled)
 SELECT {FAMILIES} + (n - 1) * {CHILDREN} + k, n, 1, k, 1, false, n % 40 = 0 AND k > 20, n % 40 > 0
 FROM generate_series(1, {FAMILIES}) AS n, generate_series(1, {CHILDREN}) AS k;
-ANALYZE task; ANALYZE step; ANALYZE child;
+INSERT INTO task_group (group_id, owner, name, open, completed, failed, cancelled, is_open, ends, created_at)
+SELECT lpad(to_hex(n), 32, '0')::uuid, CASE WHEN n < 9 THEN 'me' ELSE '' END, 'group' || n, n % 2, 0, 0, 0, n % 2, 0,
+       now()
+FROM generate_series(1, 9000) AS n;
+INSERT INTO group_dependency (task_seq, owner, name, ends, strict)
+SELECT n, '', 'group' || 11 + n % 2 * 2, 0, false FROM generate_series(1, 9000) AS n;
+ANALYZE task; ANALYZE step; ANALYZE child; ANALYZE task_group; ANALYZE group_dependency;
 """
 """Tables in which reading everything would cost more than a few indexes do."""
 
@@ -49,17 +55,20 @@ QUERIES: dict[str, tuple[Any, ...]] = {
     "parents_that_ended": (ONE,),
     "settle_children": ([500, 501],),
     "expire_children": ([500, 501],),
+    "unsettle": ([500, 501],),
     "left_unsettled": (ONE,),
     "keep_children": (ONE,),
     "children_to_run_again": (7, 1, -1, 500),
     "children_to_forget": (ONE, [1]),
     "recount": (ONE,),
+    "await_no_more": (ONE,),
     "attend": (ONE,),
     "unsettled_parents": (0, 5),
+    "go_on_alone": (ONE,),
     "parents_to_attend": (0, 5, 1000),
+    "unsettled_groups": (500,),
     "total_children": (7,),
     "children_at": (ID, "step1", 0, 10, 1000),
-    "stored_places": (7, 1, [1, 2]),
     "child_counts": (7,),
     "asked_of": (7,),
     "step_by_key": (7, "step1"),
@@ -72,6 +81,8 @@ SHARED: dict[str, dict[str, Any]] = {
     "family_of": {"task_id": ID},
     "questions": {"limit": 5},
     "questions_of": {"owner": "me", "limit": 5},
+    "groups_page": {"is_open": 1, "below": 1 << 40, "limit": 5},
+    "groups_page_of": {"owner": "me", "is_open": 1, "below": 1 << 40, "limit": 5},
     "erase_secret_values": {"task_ids": [ID]},
 }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -21,6 +23,7 @@ from tasker.service import Service
 from tasker.service.hub import Hub
 from tasker.testing import Driver, ManualClock, make_draft
 
+SQL = Callable[..., Awaitable[list[Any]]]
 MANY = 120
 DONE = Succeeded(b"6")
 
@@ -96,3 +99,57 @@ async def test_a_sweep_settles_what_a_process_that_ended_has_left(
     other = await another()
     await other.sweep(limit=100)
     assert [claim.task_id for claim in await Driver(other, clock, worker="w").claim(2)] == [after]
+
+
+async def test_an_end_that_waited_for_a_new_dependant_finds_it(
+    driver: Driver, another: MakeEngine, clock: ManualClock, sql: SQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dependant's transaction has locked the group, and commits while the end waits for it."""
+    there = await another()
+    await driver.engine.submit(members(clock, 1))
+    claim = await driver.claim_one()
+    locked, go_on, wait_for = asyncio.Event(), asyncio.Event(), there._groups.wait_for
+
+    async def wait(*values: Any) -> None:
+        await wait_for(*values)
+        locked.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(there._groups, "wait_for", wait)
+    submitting = asyncio.create_task(there.submit([waiting(clock)]))
+    await locked.wait()
+    ending = asyncio.create_task(driver.finish(claim, DONE))
+    async with asyncio.timeout(20):
+        while not await sql("SELECT FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+    go_on.set()
+    [receipt] = await submitting
+    await ending
+    [after] = await driver.claim(1, wait_for=timedelta(seconds=5))
+    assert after.task_id == receipt.task_id
+
+
+async def test_a_sweep_counts_what_processes_of_earlier_versions_have_ended_and_erased(
+    driver: Driver, clock: ManualClock, sql: SQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = driver.engine
+    assert isinstance(engine, PostgresEngine)
+    await engine.submit(members(clock, 3))
+    [receipt] = await engine.submit([waiting(clock)])
+    first, *_ = [one.task_id for one in (await engine.find_many(TaskFilter(group="g"), limit=9)).items]
+    with monkeypatch.context() as older:
+        older.setattr(engine._ties, "settle_dependants", nothing)
+        for claim in await driver.claim(3):
+            await driver.finish(claim, DONE)
+    await sql("DELETE FROM task WHERE task_id = $1", first)
+    await engine.sweep(limit=100)
+    group = await engine.groups.find("", "g")
+    assert group is not None
+    assert group.ended_at is not None
+    assert (group.tasks.completed, group.tasks.pending) == (2, 0)
+    [claim] = await driver.claim(1, wait_for=timedelta(seconds=5))
+    assert claim.task_id == receipt.task_id
+
+
+async def nothing(*_: Any) -> None:
+    """Know nothing of groups."""

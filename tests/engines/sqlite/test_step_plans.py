@@ -22,12 +22,12 @@ BY_INDEX = (
     "end_sleep", "step_by_key", "steps_by_seq", "concerns_others", "asked_of", "child_counts", "total_children",
     "not_awaited", "await_steps", "any_there", "wake", "is_awaited", "note_answer", "asks_no_more", "asks_again",
     "set_sequence", "children_may_run_again", "copy_steps", "forget_steps", "steps_to_erase", "erase_steps",
-    "children_by_id", "step_stored", "in_flight", "child_by_seq", "count_child", "child_runs_again", "next_held",
-    "not_held", "hold_child", "one_in_flight", "child_expires", "child_stays", "cut_loose", "unsettled_children",
-    "child_settled", "parent_goes_on", "children_unsettled", "unsettled_parents", "children_at",
+    "any_of", "number_stored", "step_stored", "in_flight", "child_by_seq", "count_child", "child_runs_again",
+    "next_held", "not_held", "hold_child", "one_in_flight", "child_expires", "child_stays", "cut_loose",
+    "unsettled_children", "child_settled", "parent_goes_on", "children_unsettled", "unsettled_parents", "children_at",
     "children_to_run_again", "ran_again", "children_of_step", "any_child", "expire_deleted", "forget_children",
     "steps_of", "some_steps_of", "family_of", "questions_of", "erase_secret_values", "steps_up", "steps_down",
-    "move_steps", "expired_tasks",
+    "move_steps", "expired_tasks", "groups_page_of",
 )  # fmt: skip
 ORDERED = (
     "asked_of",
@@ -38,6 +38,8 @@ ORDERED = (
     "steps_by_seq",
     "steps_up",
     "steps_down",
+    "groups_page",
+    "groups_page_of",
 )
 """Queries whose index has the order that they ask for."""
 LISTS = {"keys": "[]", "seqs": "[]", "ids": "[]", "task_ids": "[]"}

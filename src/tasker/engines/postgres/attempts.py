@@ -22,14 +22,13 @@ from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.protocol import Heartbeat
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Entry, Head, followed, numbered
+from tasker.engines.shared.steps import TRIED
 from tasker.engines.shared.usage import Tally
 from tasker.engines.shared.values import encode, encode_problem
 from tasker.model import Change, Lease, Reason, Report, Status, Transition
 
 OwnerTally: TypeAlias = Tally[tuple[str, str]]
 """Usage by owner and type; the day is the database's."""
-_TRIED = ("failed", "timed_out")
-"""Endings after which the next attempt is a new try: children that failed may run again."""
 _NO_TIME = timedelta(0)
 _PGQUEUER_STATUS = {Status.COMPLETED: "successful", Status.FAILED: "exception"}
 
@@ -230,7 +229,7 @@ class Attempts:
                 tx.family.parked[row.seq] = change.wait
                 if delay == _NO_TIME:
                     tx.family.note_present(row.seq, is_awaited=True)
-            elif row.has_dependants and change.ending in _TRIED:
+            elif row.has_dependants and change.ending in TRIED:
                 tx.family.retried.add(row.seq)
         await insert_events(tx, self._queries, entries)
         await tx.execute(self._queries["keep_attempts"], *_columns(ends))

@@ -4,7 +4,7 @@ A transaction gathers it (`Transaction.family`), and `Families.finish` does it o
 taken in this order, so that no two transactions deadlock:
 
 1. rows of tasks that the transaction is about, as its own work needs them;
-2. rows of children, of ended parents: only those that nobody else has locked;
+2. rows of children of ended parents, and of ended parents of children: only those that nobody else has locked;
 3. rows of steps, all of them in order of (task_seq, number);
 4. rows of parents to wake and of held children to start: only those that nobody else has locked.
 
@@ -134,11 +134,21 @@ class Families:
         for query, some in (
             ("ask_no_more", [row for row in ended_ if row["asks"]]),
             ("not_held", [row for row in ended_ if row["is_held"]]),
-            ("expire_children", [row for row in late if not row["has_expired_parent"]]),
             ("cut_loose", [row for row in late if row["has_expired_parent"]]),
         ):
             if some:
                 await tx.execute(self._queries[query], [row["seq"] for row in some])
+        await self._expire(tx, {row["seq"]: row["parent"] for row in late if not row["has_expired_parent"]})
+
+    async def _expire(self, tx: Transaction, children: Mapping[int, int]) -> None:
+        """Let ended children expire with their ended parents, which are given; later, if others have locked these."""
+        if not children:
+            return
+        done = {row["seq"] for row in await tx.fetch(self._queries["expire_children"], list(children))}
+        left = children.keys() - done
+        if left:
+            await tx.execute(self._queries["unsettle"], list(left))
+            tx.unattended.update(children[seq] for seq in left)
 
     async def _settle_children(self, tx: Transaction, parents: set[int]) -> set[int]:
         """Settle ends of parents for some of their children; return those of these that are parents in turn.
@@ -250,6 +260,7 @@ class Families:
         """See what there is to do for parents that an earlier transaction has left."""
         if work.recounted:
             await tx.execute(self._queries["recount"], list(work.recounted))
+            await tx.execute(self._queries["await_no_more"], list(work.recounted))  # or sweeps would go on to find it
         for row in await tx.fetch(self._queries["attend"], list(work.attended)) if work.attended else ():
             if row["is_there"]:
                 work.note_present(row["task_seq"], is_awaited=True)

@@ -95,16 +95,20 @@ class TaskGroups:
         deltas = dict(tx.groups.take())
         given = [(uuid4(), *key, *delta.values().values()) for key, delta in deltas.items()]
         rows = await tx.fetch(self._queries["add_to_groups"], *(list(column) for column in zip(*given, strict=True)))
+        closed: list[UUID] = []
         empty: list[UUID] = []
-        for now, has_dependants, *columns in (row.values() for row in rows):
+        for now, *columns in (row.values() for row in rows):
             group = self._texts.tables[GROUPS].value(columns)
             if deltas[GroupKey(group.owner, group.name)].has_ends and not group.open:
                 tx.changes.append(Change(group.group_id, Status.COMPLETED))
                 await tell_ended(PostgresRows(self._texts, tx.connection, tx), group, now)
-            if has_dependants and not group.open:
-                tx.unsettled.add(group.group_id)
+            if not group.open:
+                closed.append(group.group_id)
             if is_empty(group):
                 empty.append(group.group_id)
+        if closed:
+            waited_for = await tx.fetch(self._queries["groups_waited_for"], closed)
+            tx.unsettled.update(row["group_id"] for row in waited_for)
         if empty:
             await tx.execute(self._queries["delete_groups"], empty)
 

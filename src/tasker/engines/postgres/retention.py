@@ -32,6 +32,8 @@ LARGEST_LOG = 64 << 20
 """Size in bytes at which PgQueuer's own log is emptied: we do not read it."""
 _RECOUNTED = 5000
 """Children that one sweep counts again; the last parent may exceed it."""
+_MEMBERS = 4
+"""How many times as many members of groups a sweep looks at as other rows."""
 _CHORES = 0x63686F72
 """The class of the advisory locks of chores: "chor"."""
 _FIRST: tuple[str, str, datetime, int] = ("", "", datetime(1, 1, 1, tzinfo=UTC), 0)
@@ -55,6 +57,10 @@ class Erasure:
         await tx.execute(self._queries["bury_deleted"], [seq], KEEP_TOMBSTONES_FOR, FOREVER)
         await tx.execute(self._queries["delete_keys"], task_id)
         await tx.execute(self._queries["mark_deleted"], seq)
+
+    async def forget_members(self, tx: Transaction, seqs: Sequence[int]) -> None:
+        """Take tasks that others have erased out of their groups."""
+        await self._groups.erase(tx, seqs)
 
     async def prune(self, tx: Transaction, until: datetime, limit: int) -> int:
         """Erase some tasks and keys that expired before `until`; return how many rows are gone."""
@@ -116,7 +122,7 @@ class Retention(OnTasks):
         self._texts = texts
         self._pending_from = _FIRST
         self._jobs_from = 0
-        self._parents_from = self._unsettled_from = 0
+        self._parents_from = self._unsettled_from = self._members_from = 0
 
     async def prune(self, tx: Transaction, erase_until: EraseUntil, limit: int) -> int:
         """Erase some expired tasks and keys, and workers that have long been silent; return how many tasks and keys."""
@@ -158,6 +164,7 @@ class Retention(OnTasks):
         found = await self._sweep_pending(tx, limit) + await self._sweep_jobs(tx, limit)
         found += await self._parking.unpark_many(tx, limit)
         unsettled = await self._ties.find_unsettled(tx, limit) + await self._find_unsettled_parents(tx, limit)
+        unsettled += await self._sweep_members(tx, _MEMBERS * limit)
         if unsettled:
             await self._ties.settle_rest(tx, unsettled)
         await self._sweep_parents(tx, limit)
@@ -181,10 +188,24 @@ class Retention(OnTasks):
         return len(rows)
 
     async def _find_unsettled_parents(self, tx: Transaction, limit: int) -> list[UUID]:
-        """Return ended parents, of one window, with children for which their ends are not settled."""
+        """Return ended parents, of one window, with children for which their ends are not settled.
+
+        Children of erased parents go on alone.
+        """
         rows = await tx.fetch(self._queries["unsettled_parents"], self._unsettled_from, limit)
         self._unsettled_from = rows[-1]["seq"] if len(rows) == limit else 0
+        erased = [row["seq"] for row in rows if row["task_id"] is None]
+        if erased:
+            await tx.execute(self._queries["go_on_alone"], erased)
         return [row["task_id"] for row in rows if row["has_ended"]]
+
+    async def _sweep_members(self, tx: Transaction, limit: int) -> list[UUID]:
+        """Return tasks, of one window of members of groups, whose ends were not counted; forget erased ones."""
+        row = await tx.fetchrow(self._queries["uncounted_members"], self._members_from, limit)
+        self._members_from = row["last"] if row["number"] == limit else 0
+        if row["erased"]:
+            await self._erasure.forget_members(tx, row["erased"])
+        return row["ended"] or []
 
     async def _sweep_parents(self, tx: Transaction, limit: int) -> None:
         """Count the children of one window of parents that wait again; wake these, or start held children, if due."""

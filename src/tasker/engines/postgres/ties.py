@@ -205,6 +205,7 @@ class TiedTasks:
         rows = await tx.fetch(self._queries["lock_ended"], task_ids)
         ends = [End(row["task_id"], Status(row["status"]), _problem(row["error"]), row["seq"]) for row in rows]
         tx.family.unsettled.update(end.seq for end in ends)
+        await self._groups.move(tx, {end.task_id: end.status for end in ends})  # an older process may have ended it
         await self.settle_dependants(tx, await self._settle(tx, ends))
         await self._settle_groups(tx, task_ids)
 

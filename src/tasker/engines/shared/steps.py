@@ -10,12 +10,13 @@ import msgspec
 from msgspec import structs
 
 from tasker.errors import Invalid, LimitReached
-from tasker.model import Extra
-from tasker.model.steps import Family, Forget, Question, Step
+from tasker.model import Draft, Extra
+from tasker.model.steps import Family, Forget, NewChildren, Question, Step
 from tasker.model.tasks import Asked
+from tasker.rules.steps import unknown_names
 
-PARKED_REASONS = ("sleeping", "waiting_for_children", "input_required")
-"""The reasons of pending tasks that what they wait for may wake."""
+TRIED = ("failed", "timed_out")
+"""Endings of attempts after which the next one is a new try: children that failed may run again."""
 COLLECT_BYTES = 1 << 20
 """Results and errors of children after which one call of `find_children` ends."""
 _question = msgspec.json.Decoder(Question).decode
@@ -64,14 +65,17 @@ def check_room(total: int, more: int, most: int) -> None:
         raise LimitReached(f"a task may have {most:,} children (TASKER_MAX_CHILDREN): {total + more:,} are too many")
 
 
+def to_store(children: NewChildren, stored: int) -> dict[int, Draft]:
+    """Return those of these children, by their places, that are not among the first `stored`: these may be erased."""
+    return {place: draft for place, draft in enumerate(children.drafts, children.first) if place >= stored}
+
+
 def to_forget(steps: Sequence[Step], forget: Forget) -> list[Step]:
     """Return those of a task's steps, given in order, that a retry forgets. Raises Invalid for an unknown name."""
-    known = {step.name for step in steps} | {step.key for step in steps}
-    asked = (*forget.names, *(() if forget.since is None else (forget.since,)))
-    unknown = [name for name in asked if name not in known]
+    unknown = unknown_names(forget, steps)
     if unknown:
         names = ", ".join(sorted({step.key for step in steps})[:20]) or "none"
-        raise Invalid(f"the task has no step {unknown[0]!r}; it has: {names}")
+        raise Invalid(f"the task has no step {min(unknown)!r}; it has: {names}")
     first = next((step.number for step in steps if forget.since in (step.key, step.name)), None)
     return [
         step

@@ -12,6 +12,7 @@ from tasker.clock import MICROSECOND, to_micros
 from tasker.engines.protocol import Heartbeat
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, followed, numbered
+from tasker.engines.shared.steps import TRIED
 from tasker.engines.shared.values import NEVER, encode, encode_problem
 from tasker.engines.sqlite import failures
 from tasker.engines.sqlite.pending import Ended
@@ -24,8 +25,6 @@ from tasker.model import Change, Lease, Reason, Report, Status, Transition
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
 _NEVER = to_micros(NEVER)
-_TRIED = ("failed", "timed_out")
-"""The endings of attempts that use up a try, after which failed children may run again."""
 
 
 class Held(NamedTuple):
@@ -117,7 +116,7 @@ def _requeue(tx: Transaction, held: Held, change: Transition) -> None:
     tx.execute(QUERIES["keep_attempt"], (at, change.ending, error, change.peak_memory, seq))
     row = (reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
     queue, type_, deadline, owner, key, has_dependants = tx.execute(QUERIES["requeue_task"], row).fetchone()  # type: ignore[misc]
-    if has_dependants and change.ending in _TRIED:
+    if has_dependants and change.ending in TRIED:
         tx.execute(QUERIES["children_may_run_again"], (seq,))
     tx.partitions.note_deadline(deadline)
     suspect = change.interruptions >= MAX_INTERRUPTIONS

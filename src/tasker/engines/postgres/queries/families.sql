@@ -1,13 +1,14 @@
 -- name: family_of_ended
 -- What is known of tasks that have ended or run again: as a child, its step, and as a parent, whether there are children
--- for which its end is not settled.
+-- for which its end is not settled. is_alone: a process of an earlier version has erased the parent.
 SELECT task.seq, child.parent, child.number, child.is_held,
-       parent.status NOT IN ('pending', 'running') AS has_ended_parent,
-       parent.expires_at <= now() AND parent.expires_at > {deleted} AS has_expired_parent,
+       parent.status NOT IN ('pending', 'running') OR is_alone AS has_ended_parent,
+       (parent.expires_at <= now() AND parent.expires_at > {deleted}) OR is_alone AS has_expired_parent,
        EXISTS (SELECT FROM {schema}.child AS own WHERE own.parent = task.seq AND NOT own.is_settled) AS has_children,
        EXISTS (SELECT FROM {schema}.step WHERE step.task_seq = task.seq AND step.asks IS NOT NULL) AS asks
 FROM unnest($1::bigint[]) AS task (seq) LEFT JOIN {schema}.child USING (seq)
-LEFT JOIN {schema}.task AS parent ON parent.seq = child.parent;
+LEFT JOIN {schema}.task AS parent ON parent.seq = child.parent
+CROSS JOIN LATERAL (SELECT child.parent > 0 AND parent.seq IS NULL AS is_alone) AS erased;
 
 -- name: lock_steps
 -- In one order: steps given by number, those of parked tasks that they await or no longer await, and those of tasks
@@ -141,10 +142,19 @@ SELECT task_id FROM {schema}.task WHERE seq = ANY($1::bigint[]) AND EXISTS (
     SELECT FROM {schema}.child WHERE child.parent = task.seq AND NOT child.is_settled);
 
 -- name: expire_children
--- Of ended parents: see settle_children.
+-- Of ended parents: see settle_children. Not of those that others have locked: they may run again.
+WITH parent AS (
+    SELECT seq, expires_at FROM {schema}.task
+    WHERE seq IN (SELECT parent FROM {schema}.child WHERE child.seq = ANY($1::bigint[]))
+      AND status NOT IN ('pending', 'running') FOR SHARE SKIP LOCKED
+)
 UPDATE {schema}.task SET expires_at = {child_expires}
-FROM {schema}.child JOIN {schema}.task AS parent ON parent.seq = child.parent
-WHERE child.seq = ANY($1::bigint[]) AND task.seq = child.seq AND task.status NOT IN ('pending', 'running');
+FROM {schema}.child JOIN parent ON parent.seq = child.parent
+WHERE child.seq = ANY($1::bigint[]) AND task.seq = child.seq AND task.status NOT IN ('pending', 'running')
+RETURNING task.seq;
+
+-- name: unsettle
+UPDATE {schema}.child SET is_settled = false WHERE seq = ANY($1::bigint[]);
 
 -- name: keep_children
 -- Of parents that run again.
@@ -171,20 +181,26 @@ UPDATE {schema}.step SET may_run_again = EXISTS (
 WHERE task_seq = $1 AND number = $2;
 
 -- name: recount
--- Processes of earlier versions end children without counting them.
+-- Processes of earlier versions end children without counting them. Where some are erased, their ends are known no more.
 UPDATE {schema}.step SET completed = counted.completed, failed = counted.failed, cancelled = counted.cancelled,
     in_flight = counted.in_flight,
     finished_at = CASE WHEN counted.completed + counted.failed + counted.cancelled >= total
                        THEN coalesce(step.finished_at, now()) END
-FROM (SELECT child.parent, child.number, count(*) FILTER (WHERE task.status = 'completed') AS completed,
+FROM (SELECT child.parent, child.number, count(*) AS there, count(*) FILTER (WHERE task.status = 'completed') AS completed,
              count(*) FILTER (WHERE task.status = 'failed') AS failed,
              count(*) FILTER (WHERE task.status = 'cancelled') AS cancelled,
              count(*) FILTER (WHERE task.status IN ('pending', 'running') AND NOT child.is_held) AS in_flight
       FROM {schema}.child JOIN {schema}.task ON task.seq = child.seq
       WHERE child.parent = ANY($1::bigint[]) GROUP BY child.parent, child.number) AS counted
-WHERE step.task_seq = counted.parent AND step.number = counted.number
+WHERE step.task_seq = counted.parent AND step.number = counted.number AND step.stored = counted.there
   AND (step.completed, step.failed, step.cancelled, step.in_flight)
       IS DISTINCT FROM (counted.completed, counted.failed, counted.cancelled, counted.in_flight);
+
+-- name: await_no_more
+-- The steps are locked: no attempt parks meanwhile.
+UPDATE {schema}.step SET is_awaited = false FROM {schema}.task
+WHERE step.task_seq = ANY($1::bigint[]) AND is_awaited AND task.seq = step.task_seq
+  AND task.status NOT IN ('pending', 'running');
 
 -- name: parents_to_attend
 -- The next parents that wait for something, or have held children (one seek for each): as many as have $3 children, and
@@ -207,7 +223,8 @@ SELECT task_seq FROM (SELECT task_seq, sum(coalesce(stored, 0)) OVER (ORDER BY t
 WHERE before < $3 ORDER BY task_seq;
 
 -- name: unsettled_parents
--- The next parents with children that are not settled: one seek for each. Whether they have ended.
+-- The next parents with children that are not settled: one seek for each. Whether they have ended; no task_id: a process
+-- of an earlier version has erased it.
 WITH RECURSIVE one (parent, place) AS (
     (SELECT parent, 1 FROM {schema}.child WHERE NOT is_settled AND parent > $1 ORDER BY parent LIMIT 1)
     UNION ALL
@@ -215,8 +232,17 @@ WITH RECURSIVE one (parent, place) AS (
            place + 1
     FROM one WHERE one.parent IS NOT NULL AND place < $2
 )
-SELECT task.seq, task.task_id, task.status NOT IN ('pending', 'running') AS has_ended
-FROM one JOIN {schema}.task ON task.seq = one.parent ORDER BY task.seq;
+SELECT one.parent AS seq, task.task_id, task.status NOT IN ('pending', 'running') AS has_ended
+FROM one LEFT JOIN {schema}.task ON task.seq = one.parent WHERE one.parent IS NOT NULL ORDER BY one.parent;
+
+-- name: go_on_alone
+-- The children of parents that were erased before them.
+WITH cut AS (DELETE FROM {schema}.child WHERE parent = ANY($1::bigint[]) RETURNING seq, is_held)
+UPDATE {schema}.task SET
+    expires_at = CASE WHEN status IN ('pending', 'running') THEN expires_at ELSE finished_at + retention END,
+    reason = CASE WHEN is_held AND status = 'pending' THEN 'queued' ELSE reason END,
+    due_at = CASE WHEN is_held AND status = 'pending' THEN now() ELSE due_at END
+FROM cut WHERE task.seq = cut.seq;
 
 -- name: attend
 -- What there is to do for parents: whether something is there that a parked one awaits, and where there is room.
@@ -252,11 +278,7 @@ SELECT $1, 1 + coalesce((SELECT max(number) FROM {schema}.step WHERE task_seq = 
 ON CONFLICT (task_seq, key) DO NOTHING;
 
 -- name: lock_step
--- is_whole: all its children were stored; some may be erased by now.
-SELECT number, in_flight, max_in_flight, stored >= total AS is_whole FROM {schema}.step WHERE task_seq = $1 AND key = $2 FOR NO KEY UPDATE;
-
--- name: stored_places
-SELECT place FROM {schema}.child WHERE parent = $1 AND number = $2 AND place = ANY($3::int[]);
+SELECT number, stored, in_flight, max_in_flight FROM {schema}.step WHERE task_seq = $1 AND key = $2 FOR NO KEY UPDATE;
 
 -- name: insert_children
 INSERT INTO {schema}.child (seq, parent, number, place, level, is_detached, is_held)

@@ -31,8 +31,13 @@ ON CONFLICT (owner, name) DO UPDATE SET open = kept.open + excluded.open,
     ends = kept.ends + CASE WHEN kept.open + excluded.open = 0 THEN excluded.ends ELSE 0 END,
     ended_at = CASE WHEN kept.open + excluded.open > 0 THEN NULL
                     WHEN excluded.ends > 0 OR kept.is_open = 1 THEN now() ELSE kept.ended_at END
-RETURNING now() AS now, EXISTS (SELECT FROM {schema}.group_dependency AS waits
-                                WHERE waits.owner = kept.owner AND waits.name = kept.name) AS has_dependants, {group};
+RETURNING now() AS now, {group};
+
+-- name: groups_waited_for
+-- In a statement of its own: one that has waited for the row of a group sees no task that began to wait meanwhile.
+SELECT group_id FROM {schema}.task_group AS ended WHERE group_id = ANY($1::uuid[])
+  AND EXISTS (SELECT FROM {schema}.group_dependency AS waits
+              WHERE waits.owner = ended.owner AND waits.name = ended.name);
 
 -- name: delete_groups
 -- One that tasks still wait for goes once they are settled.
@@ -62,7 +67,23 @@ WHERE waited.group_id = ANY($1::uuid[]) ORDER BY waits.task_seq LIMIT $2 FOR NO 
 -- name: delete_group_dependencies
 DELETE FROM {schema}.group_dependency WHERE task_seq = ANY($1::bigint[]);
 
+-- name: uncounted_members
+-- What processes of earlier versions have done to the next members without counting it: tasks ended, and tasks erased.
+SELECT max(member.seq) AS last, count(*) AS number,
+       array_agg(task.task_id) FILTER (WHERE state = 'open' AND status NOT IN ('pending', 'running')) AS ended,
+       array_agg(member.seq) FILTER (WHERE task.seq IS NULL) AS erased
+FROM (SELECT seq, state FROM {schema}.task_group_member WHERE seq > $1 ORDER BY seq LIMIT $2) AS member
+LEFT JOIN {schema}.task USING (seq);
+
 -- name: unsettled_groups
--- A task waits only while its group is open, except for imported ones.
-SELECT DISTINCT waited.group_id FROM {schema}.group_dependency AS waits JOIN {schema}.task_group AS waited
-    ON waited.owner = waits.owner AND waited.name = waits.name AND waits.ends <= waited.ends - waited.is_open LIMIT $1;
+-- A task waits only while its group is open, except for imported ones. One seek for each group that is waited for.
+WITH RECURSIVE named (owner, name) AS (
+    (SELECT owner, name FROM {schema}.group_dependency ORDER BY owner, name LIMIT 1)
+    UNION ALL
+    SELECT next.owner, next.name FROM named CROSS JOIN LATERAL (
+        SELECT owner, name FROM {schema}.group_dependency AS waits WHERE (waits.owner, waits.name) > (named.owner, named.name)
+        ORDER BY owner, name LIMIT 1) AS next
+)
+SELECT group_id FROM named JOIN {schema}.task_group AS waited USING (owner, name)
+WHERE EXISTS (SELECT FROM {schema}.group_dependency AS waits WHERE waits.owner = waited.owner AND waits.name = waited.name
+              AND waits.ends <= waited.ends - waited.is_open) LIMIT $1;

@@ -19,7 +19,7 @@ from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.journal import logged
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.refusals import id_taken
-from tasker.engines.shared.steps import COLLECT_BYTES, as_read, check_room, given_data
+from tasker.engines.shared.steps import COLLECT_BYTES, as_read, check_room, given_data, to_store
 from tasker.engines.shared.stores.steps import StepReads
 from tasker.engines.shared.values import decode_problem
 from tasker.errors import Conflict
@@ -113,13 +113,8 @@ class PostgresSteps(StepReads[PostgresRows]):
         return await self._find(tx, parent, new.key)
 
     async def _store_children(self, tx: Transaction, parent: int, step: Any, children: NewChildren) -> None:
-        """Store the children that are not stored. Raises Conflict if an id belongs to another task."""
-        if step["is_whole"]:
-            return
-        placed = dict(enumerate(children.drafts, start=children.first))
-        rows = await tx.fetch(self._queries["stored_places"], parent, step["number"], list(placed))
-        stored = {row["place"] for row in rows}
-        new = {place: draft for place, draft in placed.items() if place not in stored}
+        """Store the children that were not stored before. Raises Conflict if an id belongs to another task."""
+        new = to_store(children, step["stored"])
         if not new:
             return
         free = len(new) if step["max_in_flight"] is None else max(0, step["max_in_flight"] - step["in_flight"])

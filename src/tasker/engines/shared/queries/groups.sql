@@ -3,8 +3,11 @@ SELECT {group} FROM {schema}.task_group WHERE owner = :owner AND name = :name;
 
 -- name: groups_page
 -- is_open: 1 for groups with open tasks, which come first; a page begins below (is_open, seq).
-SELECT seq, {group} FROM {schema}.task_group
-WHERE (CAST(:owner AS text) IS NULL OR owner = :owner) AND (is_open, seq) < (:is_open, :below)
+SELECT seq, {group} FROM {schema}.task_group WHERE (is_open, seq) < (:is_open, :below)
+ORDER BY is_open DESC, seq DESC LIMIT :limit;
+
+-- name: groups_page_of
+SELECT seq, {group} FROM {schema}.task_group WHERE owner = :owner AND (is_open, seq) < (:is_open, :below)
 ORDER BY is_open DESC, seq DESC LIMIT :limit;
 
 -- name: groups_running

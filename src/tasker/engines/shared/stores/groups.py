@@ -34,9 +34,11 @@ class Groups:
 
     async def find_many(self, *, owner: str | None, limit: int, cursor: str | None = None) -> GroupPage:
         place = NEWEST if cursor is None else from_cursor(cursor)
-        values = {"owner": owner, "is_open": place & 1, "below": place >> 1, "limit": limit + 1}
+        values: dict[str, Any] = {"is_open": place & 1, "below": place >> 1, "limit": limit + 1}
         if cursor is None:
             values |= {"is_open": 1, "below": NEWEST}
+        if owner is not None:
+            values["owner"] = owner
         return await self._database.read(lambda rows: _page(rows, values, limit))
 
 
@@ -59,7 +61,8 @@ async def _find(rows: Rows, owner: str, name: str) -> Group | None:
 
 
 async def _page(rows: Rows, values: dict[str, Any], limit: int) -> GroupPage:
-    found = await rows.numbered("groups_page", GROUPS, **values)
+    query = "groups_page_of" if "owner" in values else "groups_page"
+    found = await rows.numbered(query, GROUPS, **values)
     shown = [group for _, group in found[:limit]]
     running = await _running(rows, shown)
     next_cursor = None

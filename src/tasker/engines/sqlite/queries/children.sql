@@ -1,15 +1,17 @@
 -- name: insert_child
 INSERT INTO child (parent, seq, number, place, level, is_detached, is_held) VALUES (?, ?, ?, ?, ?, ?, ?);
 
--- name: children_by_id
-SELECT task.task_id, child.parent, child.number FROM task LEFT JOIN child ON child.seq = task.seq
-WHERE task.task_id {any_id:task_ids};
+-- name: any_of
+SELECT task_id FROM task WHERE task_id {any_id:task_ids} LIMIT 1;
 
 -- name: step_stored
 UPDATE step SET stored = stored + ?, in_flight = in_flight + ? WHERE id = ?;
 
 -- name: in_flight
-SELECT in_flight, max_in_flight, stored >= total FROM step WHERE id = ?;
+SELECT in_flight, max_in_flight FROM step WHERE id = ?;
+
+-- name: number_stored
+SELECT stored FROM step WHERE id = ?;
 
 -- name: child_by_seq
 SELECT child.parent, child.number, child.is_held, child.is_detached, task.task_id, task.status, task.expires_at
@@ -84,8 +86,8 @@ WHERE child.parent = (SELECT seq FROM task WHERE task_id = :task_id)
 ORDER BY child.place LIMIT :limit;
 
 -- name: children_to_run_again
-SELECT child.seq, task.task_id, task.status FROM child JOIN task ON task.seq = child.seq
-WHERE child.parent = ? AND child.number = ? AND task.status IN ('failed', 'cancelled')
+SELECT child.seq, task.task_id, child.place FROM child JOIN task ON task.seq = child.seq
+WHERE child.parent = ? AND child.number = ? AND child.place > ? AND task.status IN ('failed', 'cancelled')
 ORDER BY child.place LIMIT ?;
 
 -- name: ran_again

@@ -23,7 +23,7 @@ UPDATE task SET has_dependants = 1 WHERE task_id = ?;
 SELECT task_seq FROM dependency WHERE depends_on = ? LIMIT ?;
 
 -- name: ending_of
-SELECT seq, status, error, expires_at = 0 FROM task WHERE task_id = ? AND status NOT IN ('pending', 'running');
+SELECT seq, status, error, expires_at <= 0 FROM task WHERE task_id = ? AND status NOT IN ('pending', 'running');
 
 -- name: unsettled
 SELECT DISTINCT depends_on FROM dependency WHERE EXISTS (

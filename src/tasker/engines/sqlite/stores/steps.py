@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 import apsw
@@ -10,7 +12,7 @@ from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.journal import logged
 from tasker.engines.shared.log import Entry, Head
 from tasker.engines.shared.refusals import id_taken
-from tasker.engines.shared.steps import COLLECT_BYTES, as_read, check_room, given_data
+from tasker.engines.shared.steps import COLLECT_BYTES, as_read, check_room, given_data, to_store
 from tasker.engines.shared.stores.steps import StepReads
 from tasker.engines.shared.values import decode_problem
 from tasker.engines.sqlite import control
@@ -47,9 +49,10 @@ class SqliteSteps(StepReads[SqliteRows]):
         return await self._write(lambda tx: _start_children(tx, lease, children, most), size=size)
 
     async def run_children_again(self, lease: Lease, key: str) -> Step | None:
-        step, is_done = await self._write(lambda tx: _run_some_again(tx, lease, key))
-        while not is_done:
-            step, is_done = await self._write(lambda tx: _run_some_again(tx, lease, key))
+        step: Step | None = None
+        after: int | None = -1
+        while after is not None:
+            step, after = await self._write(functools.partial(_run_some_again, lease=lease, key=key, after=after))
         return step
 
     async def find_children(self, task_id: UUID, key: str, *, first: int = 0, limit: int = 1000) -> list[Child]:
@@ -71,42 +74,37 @@ def _start_children(tx: Transaction, lease: Lease, children: NewChildren, most: 
         check_room(tx.execute(QUERIES["total_children"], (held.seq,)).get, children.step.total, most)
     elif known[1].kind != "children":
         return as_read(known[1])
-    stored = _stored(tx, held.seq, children)
+    new = to_store(children, 0 if known is None else tx.execute(QUERIES["number_stored"], (known[0],)).get)
+    _check_free(tx, new.values())
     if known is None:
         put_steps(tx, held.seq, held.head.attempt, held.owner, [children.step], children.max_in_flight)
         tx.execute(QUERIES["concerns_others"], (held.seq,))
         known = find_step(tx, held.seq, children.step.key)
     assert known is not None
-    _store_children(tx, held, known[0], children, stored)
+    _store_children(tx, held, known[0], children, new)
     return _read_step(tx, held.seq, children.step.key)
 
 
-def _stored(tx: Transaction, parent: int, children: NewChildren) -> set[bytes]:
-    """Return the ids of those children that are stored. Raises Conflict if an id belongs to another task."""
-    task_ids = "[" + ",".join(f'"{draft.task_id.hex}"' for draft in children.drafts) + "]"
-    found: list[Row] = tx.execute(QUERIES["children_by_id"], {"task_ids": task_ids}).fetchall()
-    for task_id, whose, _ in found:
-        if whose != parent:
-            raise id_taken(task_id_of(task_id))
-    return {task_id for task_id, *_ in found}
+def _check_free(tx: Transaction, drafts: Iterable[Draft]) -> None:
+    """Raise Conflict if an id belongs to another task."""
+    task_ids = "[" + ",".join(f'"{draft.task_id.hex}"' for draft in drafts) + "]"
+    taken = tx.execute(QUERIES["any_of"], {"task_ids": task_ids}).get
+    if taken is not None:
+        raise id_taken(task_id_of(taken))
 
 
-def _store_children(tx: Transaction, held: Held, step: int, children: NewChildren, stored: set[bytes]) -> None:
-    in_flight, most, is_whole = tx.execute(QUERIES["in_flight"], (step,)).fetchone()  # type: ignore[misc]
-    if is_whole:  # some may be erased by now
-        return
+def _store_children(tx: Transaction, held: Held, step: int, children: NewChildren, new: Mapping[int, Draft]) -> None:
+    in_flight, most = tx.execute(QUERIES["in_flight"], (step,)).fetchone()  # type: ignore[misc]
     number = step & ((1 << NUMBER_BITS) - 1)
-    new = in_flight_now = 0
-    for place, draft in enumerate(children.drafts, start=children.first):
-        if draft.task_id.bytes in stored:
-            continue
+    in_flight_now = 0
+    for place, draft in new.items():
         is_held = most is not None and in_flight + in_flight_now >= most
         seq = _store_child(tx, draft, is_held=is_held)
         row = (held.seq, seq, number, place, children.level, int(children.is_detached), int(is_held))
         tx.execute(QUERIES["insert_child"], row)
-        new, in_flight_now = new + 1, in_flight_now + (not is_held)
+        in_flight_now += not is_held
     if new:
-        tx.execute(QUERIES["step_stored"], (new, in_flight_now, step))
+        tx.execute(QUERIES["step_stored"], (len(new), in_flight_now, step))
 
 
 def _store_child(tx: Transaction, draft: Draft, *, is_held: bool) -> int:
@@ -118,27 +116,27 @@ def _store_child(tx: Transaction, draft: Draft, *, is_held: bool) -> int:
     return seq
 
 
-def _run_some_again(tx: Transaction, lease: Lease, key: str) -> tuple[Step | None, bool]:
-    """Run some failed and cancelled children again; return the step, and whether none is left."""
+def _run_some_again(tx: Transaction, lease: Lease, key: str, after: int) -> tuple[Step | None, int | None]:
+    """Run some failed and cancelled children again, of places after `after`; return where to go on, if not done."""
     held = find_running(tx, lease)
     known = None if held is None else find_step(tx, held.seq, key)
     if held is None or known is None:
-        return None, True
+        return None, None
     id_, step = known
     if not step.may_run_again:
-        return as_read(step), True
-    rows: list[Row] = tx.execute(QUERIES["children_to_run_again"], (held.seq, step.number, _AGAIN_AT_ONCE)).fetchall()
+        return as_read(step), None
+    values = held.seq, step.number, after, _AGAIN_AT_ONCE
+    rows: list[Row] = tx.execute(QUERIES["children_to_run_again"], values).fetchall()
     for seq, task_id, _ in rows:
-        in_flight, most, _ = tx.execute(QUERIES["in_flight"], (id_,)).fetchone()  # type: ignore[misc]
+        in_flight, most = tx.execute(QUERIES["in_flight"], (id_,)).fetchone()  # type: ignore[misc]
         control.run_again(tx, task_id_of(task_id))
         if most is not None and in_flight >= most:
             tx.execute(QUERIES["hold_child"], (seq,))
             tx.execute(QUERIES["step_stored"], (0, -1, id_))
             wait_for(tx, seq, ())
-    is_done = len(rows) < _AGAIN_AT_ONCE
-    if is_done:
+    if len(rows) < _AGAIN_AT_ONCE:
         tx.execute(QUERIES["ran_again"], (id_,))
-    return _read_step(tx, held.seq, key), is_done
+    return _read_step(tx, held.seq, key), rows[-1][2] if len(rows) == _AGAIN_AT_ONCE else None
 
 
 def _find_children(
