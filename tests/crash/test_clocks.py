@@ -140,7 +140,8 @@ def _keeps_delays(folder: Path) -> bool:
             ended, took = client.end(waiting), time.monotonic() - begun
             if any(min(abs(seen - one) for one in made) > 1 for seen in _steps_in(server.text())):
                 return False
-            assert abs(wrong_by - seconds) < 5, "the clock did not jump: this run proves nothing"
+            if abs(wrong_by - seconds) >= 5:  # the offset was lost when the task looked
+                return False
             assert len(ended["attempts"]) == 1
             assert 2.5 <= took < 30, f"a step of {step} changed how long a delay takes"
         for task_id in running:
