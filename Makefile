@@ -29,7 +29,7 @@ run: $(RUN_STAMP) ## serve on http://localhost:5000 (TASKS=mytasks.py, PORT=5001
 # The tests start hundreds of processes. Where none may write bytecode, each would compile all of src: 0.3 s.
 test: check ## check, then run all tests that need no root, no Docker and no network
 	@$(BIN)/python -m compileall -q src
-	$(BIN)/pytest -n 2 -m "not root"
+	$(BIN)/pytest -n 3 -m "not root"
 
 check: $(DEV_STAMP) ## check format, lint, types and imports
 	$(BIN)/ruff format --check .
