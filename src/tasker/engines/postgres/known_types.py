@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 
 _ARRAYS = {
+    1000: ("bool", 16),
     1001: ("bytea", 17),
     1003: ("name", 19),
     1005: ("int2", 21),
