@@ -24,6 +24,7 @@ def test_an_approval_by_one_click(watched: Watched, stage: Stage) -> None:
     expect(page.get_by_role("heading", name="It asks: approve")).to_be_visible()
     expect(page.locator("#t-asks")).to_contain_text("Ship order 41?")
     expect(page.locator("#t-asks")).to_contain_text("expires in 2 d")
+    expect_status(page, "pending")  # it has waited for a second in memory, and is parked now
     page.get_by_label("comment", exact=True).fill("with care")
     page.get_by_role("button", name="Yes", exact=True).click()
     expect_answered(page, "shipped, with care")
