@@ -17,19 +17,23 @@ say_ignored = $(if $(and $(call from_environment,$(1)),$($(1))),\
 # Option of `make lock`: make lock UPGRADE=--upgrade takes the newest releases that pyproject.toml allows.
 UPGRADE ?=
 
-.PHONY: help run test check format fuzz floorplan screenshots bench lock clean
+.PHONY: help run test test-all check format fuzz floorplan screenshots bench lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 run: $(RUN_STAMP) ## serve on http://localhost:5000 (TASKS=mytasks.py, PORT=5001)
 	@$(call say_ignored,PORT) $(call say_ignored,TASKS) \
 	  exec $(BIN)/tasker serve $(if $(call given,PORT),--port $(call given,PORT)) $(call given,TASKS)
 
 # The tests start hundreds of processes. Where none may write bytecode, each would compile all of src: 0.3 s.
-test: check ## check, then run all tests that need no root, no Docker and no network
+test: check ## check, then run the tests that need no root, no Docker and no network
 	@$(BIN)/python -m compileall -q src
-	$(BIN)/pytest -n 3 -m "not root"
+	$(BIN)/pytest -n 3 -m "not root and not long"
+
+test-all: check ## the same, with those that take long (ten minutes more)
+	@$(BIN)/python -m compileall -q src
+	TASKER_TEST_KILLS=20 $(BIN)/pytest -n 3 -m "not root" --timeout=600
 
 check: $(DEV_STAMP) ## check format, lint, types and imports
 	$(BIN)/ruff format --check .

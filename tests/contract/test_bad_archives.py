@@ -236,6 +236,7 @@ async def _archive_of(source: str) -> list[bytes]:
     return lines[:-1]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1200 if EXAMPLES > 100 else 180)
 @pytest.mark.parametrize("target", sorted(ENGINES))
 @pytest.mark.parametrize("source", sorted(ENGINES))

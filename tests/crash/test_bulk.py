@@ -61,6 +61,7 @@ def statuses(client: Client) -> Counter[str]:
     return Counter(task["status"] for task in client.all_tasks())
 
 
+@pytest.mark.long
 def test_an_action_that_is_cut_off_goes_on_and_ends_exact(tmp_path: Path) -> None:
     number = 2000
     with run_server(tmp_path) as server, Client(server) as client:

@@ -48,6 +48,7 @@ def _hours_ahead(client: Client) -> int:
     return round((float(client.end(client.submit("tell_time", []))["result"]) - time.time()) / 3600)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("server_is", "worker_is"), [("-1h", "+1h"), ("+1h", "-1h")])
 def test_wrong_clocks_start_nothing_early_late_or_twice(
     tmp_path: Path, cluster: Cluster, server_is: str, worker_is: str
@@ -68,6 +69,7 @@ def test_wrong_clocks_start_nothing_early_late_or_twice(
         assert abs(datetime.fromisoformat(task["created_at"]) - began) < timedelta(minutes=1), "by the database's time"
 
 
+@pytest.mark.long
 def test_a_clock_that_jumps_ends_no_lease_and_starts_nothing_early(tmp_path: Path, cluster: Cluster) -> None:
     """Row 30: an hour ahead and then an hour back, while one task runs and another waits."""
     fleet = Fleet(tmp_path, cluster)
@@ -87,6 +89,7 @@ def test_a_clock_that_jumps_ends_no_lease_and_starts_nothing_early(tmp_path: Pat
     assert [attempt["ending"] for attempt in done["attempts"]] == ["succeeded"], "the jump ended a lease"
 
 
+@pytest.mark.long
 def test_of_two_workers_an_hour_or_two_apart_only_the_later_attempt_counts(tmp_path: Path, cluster: Cluster) -> None:
     """Row 31: for the database the lease is over, while its worker thinks that it has an hour left; and the reverse."""
     fleet = Fleet(tmp_path, cluster)

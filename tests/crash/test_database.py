@@ -42,6 +42,7 @@ def proxy(fleet: Fleet) -> Iterator[Proxy]:
         yield proxy
 
 
+@pytest.mark.long
 def test_a_database_that_crashes_again_and_again_loses_nothing(fleet: Fleet, cluster: Cluster) -> None:
     """Row 21: `kill -9` of a backend ends every session; then an immediate stop, and a start."""
     with fleet.worker(), fleet.api() as server, Client(server) as client:
@@ -75,6 +76,7 @@ def test_commits_cut_off_at_random_lose_nothing(fleet: Fleet, proxy: Proxy, when
         assert client.all_ids() == set(load.accepted.values()), "each key is one task, and there is no other"
 
 
+@pytest.mark.long
 def test_resets_at_random_lose_nothing(fleet: Fleet, proxy: Proxy) -> None:
     """Row 26."""
     with fleet.worker(url=proxy.url), fleet.api(url=proxy.url) as server, Client(server) as client:
@@ -89,6 +91,7 @@ def test_resets_at_random_lose_nothing(fleet: Fleet, proxy: Proxy) -> None:
         fleet.check(client, load.accepted)
 
 
+@pytest.mark.long
 def test_a_dead_link_is_noticed_and_refused_with_a_word(fleet: Fleet, proxy: Proxy) -> None:
     """Row 24, half-open: the connection stays open without answers. 503 in bounded time; it recovers by itself."""
     with fleet.worker(), fleet.api(url=proxy.url) as server, Client(server) as client:
@@ -121,6 +124,7 @@ def test_a_partitioned_worker_is_replaced_and_its_result_refused(fleet: Fleet, p
     assert [attempt["ending"] for attempt in done["attempts"]] == ["interrupted", "succeeded"]
 
 
+@pytest.mark.long
 def test_a_database_that_stands_still_ends_no_lease_of_the_living(fleet: Fleet, cluster: Cluster) -> None:
     """Row 27: paused for longer than the lease. Clients are refused in bounded time; running tasks go on."""
     with fleet.worker(), fleet.api() as server, Client(server) as client:
@@ -139,6 +143,7 @@ def test_a_database_that_stands_still_ends_no_lease_of_the_living(fleet: Fleet, 
     assert [attempt["ending"] for task in done for attempt in task["attempts"]] == ["succeeded"] * 10
 
 
+@pytest.mark.long
 def test_a_slow_database_is_served_without_a_false_alarm(fleet: Fleet, proxy: Proxy) -> None:
     """Row 27: every message takes half a second, so that a heartbeat takes longer than a lease."""
     with fleet.worker(url=proxy.url), fleet.api(url=proxy.url) as server, Client(server) as client:

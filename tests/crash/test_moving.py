@@ -67,6 +67,7 @@ def test_a_service_moves_to_postgresql_with_all_its_tasks(fleet: Fleet) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_an_import_that_is_killed_is_done_again(fleet: Fleet) -> None:
     asyncio.run(_fill(fleet.folder / "data" / "tasker.db", 1000))
     piped = tasker("export", "--data-dir", str(fleet.folder / "data"))

@@ -29,6 +29,7 @@ def fleet(tmp_path: Path, cluster: Cluster, pooler: Pooler) -> Fleet:
     return fleet
 
 
+@pytest.mark.long
 def test_everything_works_through_a_pooler(fleet: Fleet) -> None:
     with fleet.api() as server, fleet.worker(), fleet.worker(), Client(server) as client:
         waited = client.post("/task?wait=30", {"type": "on_loop", "params": [1]}, timeout=40).json()

@@ -72,6 +72,7 @@ def test_kills_at_random_moments_fire_each_tick_once(tmp_path: Path) -> None:
     assert max(map(late, tasks)) > SECOND, "nothing was missed: this run proves nothing"
 
 
+@pytest.mark.long
 @needs_faketime
 def test_two_processes_with_wrong_clocks_fire_each_tick_once_and_on_time(tmp_path: Path, cluster: Cluster) -> None:
     """Rows 30 and 31 on PostgreSQL; then one of the processes is killed, and the other goes on."""

@@ -44,6 +44,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     assert endings["interrupted"], "no attempt was cut off"
 
 
+@pytest.mark.long
 def test_a_long_task_survives_six_kills(tmp_path: Path) -> None:
     """Cut off six times, it uses up no try; the seventh attempt, the first that may end, completes it."""
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:

@@ -91,6 +91,7 @@ def test_readers_that_stand_still_cost_little(tmp_path: Path, path: str) -> None
         assert peak(process) - held < 120 * MIB
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["shout", "shout_async"])
 def test_a_function_that_says_too_much_waits_for_the_store(tmp_path: Path, how: str) -> None:
     with service(tmp_path, TASKER_MAX_OUTPUT="10GiB") as (_, client, process):

@@ -115,6 +115,7 @@ def test_the_stream_of_everything_goes_on_after_a_kill(tmp_path: Path) -> None:
         check_all(seen, server, task_ids)
 
 
+@pytest.mark.long
 def test_the_stream_of_everything_passes_from_process_to_process(tmp_path: Path, cluster: Cluster) -> None:
     fleet = Fleet(tmp_path, cluster)
     with fleet.api() as one, fleet.api() as other, fleet.worker(), Client(one) as client, Client(other) as second:
@@ -152,6 +153,7 @@ def test_a_stop_ends_streams_at_once(tmp_path: Path) -> None:
         assert [*events] == []
 
 
+@pytest.mark.long
 def test_readers_that_stand_still_cost_a_bounded_amount(tmp_path: Path) -> None:
     """Each has at most one portion of the log in memory; others are served meanwhile, and the log is whole."""
     readers, said = 30, 400

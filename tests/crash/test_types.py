@@ -55,6 +55,7 @@ def ask(server: Server, path: str, body: Any = None) -> tuple[int, Any]:
     return reply.status_code, reply.json()
 
 
+@pytest.mark.long
 def test_a_type_that_only_a_worker_has_can_be_submitted(fleet: Fleet) -> None:
     (fleet.folder / "far.py").write_text(FAR)
     (fleet.folder / "near.py").write_text(NEAR)
@@ -98,6 +99,7 @@ def test_a_type_that_only_a_worker_has_can_be_submitted(fleet: Fleet) -> None:
             until(lambda: ask(server, "/type/resize")[1]["missing_since"] is None, "nobody noticed that it is back")
 
 
+@pytest.mark.long
 def test_the_newest_word_counts_and_ones_own_before_it(fleet: Fleet) -> None:
     text = "from tasker import task\n@task\nasync def shared({param}: int) -> int:\n    return {param}\n"
     for name in ("old", "new", "own"):

@@ -131,6 +131,7 @@ def test_a_frozen_worker_that_wakes_changes_nothing(fleet: Fleet, type: str, wak
     assert [attempt["ending"] for attempt in done["attempts"]] == ["interrupted", "succeeded"]
 
 
+@pytest.mark.long
 def test_a_worker_killed_at_default_settings_is_soon_replaced(fleet: Fleet) -> None:
     """All that the killed worker ran goes on elsewhere; the other worker comes late, so that it has none of it."""
     default = {"TASKER_LEASE": "", "TASKER_HEARTBEAT": ""}
@@ -165,6 +166,7 @@ def test_a_poison_pill_ends_after_three_crashes_and_the_worker_lives(fleet: Flee
     assert (dead_once["status"], dead_once["attempt"]) == ("failed", 1)
 
 
+@pytest.mark.long
 def test_a_task_that_kills_workers_ends_alone_in_a_child(fleet: Fleet) -> None:
     with fleet.api() as server, Client(server) as client:
         pill = client.submit("poison_on_loop", [])
@@ -182,6 +184,7 @@ def test_a_task_that_kills_workers_ends_alone_in_a_child(fleet: Fleet) -> None:
     assert [attempt["ending"] for attempt in dead["attempts"]] == ["interrupted"] * 3 + ["crashed"] * 3
 
 
+@pytest.mark.long
 def test_a_coroutine_that_blocks_its_loop_for_longer_than_a_lease_runs_once(fleet: Fleet) -> None:
     """Heartbeats do not run on the loop that tasks can block: neither this task nor the others are taken over."""
     lease = {"TASKER_LEASE": "3"}  # a busy machine has more time for a heartbeat
@@ -196,6 +199,7 @@ def test_a_coroutine_that_blocks_its_loop_for_longer_than_a_lease_runs_once(flee
     assert {task["attempt"] for task in tasks} == {1}
 
 
+@pytest.mark.long
 def test_many_workers_run_each_task_once(fleet: Fleet) -> None:
     """Row 29: a race for 2,000 tasks, due at the same moment, without any fault."""
     with fleet.api(env=LONG) as server, Client(server) as client, ExitStack() as stack:
@@ -229,6 +233,7 @@ def test_a_drained_worker_gives_back_what_it_could_not_end(fleet: Fleet) -> None
     assert again["tries_left"] == 1
 
 
+@pytest.mark.long
 def test_workers_drained_forced_and_killed_under_load_hand_over_at_once(fleet: Fleet) -> None:
     """Row 34: TERM and its grace, TERM twice, and KILL when the grace is over: a lease of a minute is never waited for.
 
@@ -284,6 +289,7 @@ def test_tasks_of_an_api_killed_at_once_do_not_wait_for_a_frozen_worker(fleet: F
         _thaw(frozen.process.pid)
 
 
+@pytest.mark.long
 def test_two_workers_of_one_host_name_and_process_id_are_two(fleet: Fleet) -> None:
     """As in containers, where every worker is process 1: neither takes, extends or ends the other's attempts."""
     as_process_1 = ("unshare", "--pid", "--fork", "--kill-child")

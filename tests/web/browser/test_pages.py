@@ -25,7 +25,9 @@ RULES = {
 """The rules that may judge a page otherwise in this look; None: all."""
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize(
+    "look", [pytest.param(look, marks=[pytest.mark.long] if look == "dark" else []) for look in LOOKS]
+)
 def test_every_page(browser: Browser, server: Server, ids: dict[str, str], look: str) -> None:
     context = browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
     watched = Watched(context, server.url)
