@@ -101,8 +101,8 @@ BEGIN
                count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled'),
                coalesce(sum(ran), 0),
                coalesce(array_agg({schema}.run_bucket(ran)) FILTER (WHERE ran IS NOT NULL), '{}')
-        FROM (SELECT owner, type, queue, status,  -- nobody knows when an interrupted attempt ended
-                     CASE WHEN ending <> 'interrupted' THEN {schema}.micros(now() - started_at) END AS ran
+        FROM (SELECT owner, type, queue, status,  -- nobody knows when an interrupted attempt ended; a parked one is no run
+                     CASE WHEN ending NOT IN ('interrupted', 'parked') THEN {schema}.micros(now() - started_at) END AS ran
               FROM new_tasks) AS ended
         GROUP BY owner, type, queue;
         RETURN NULL;
@@ -130,7 +130,7 @@ BEGIN
                         CASE WHEN later.status = 'pending'
                              THEN later.interruptions > earlier.interruptions
                                  OR later.reason IN ('sleeping', 'waiting_for_children', 'input_required')
-                             ELSE later.ending = 'interrupted' END)
+                             ELSE later.ending IN ('interrupted', 'parked') END)
                     THEN {schema}.micros(now() - earlier.started_at) END AS ran,
                CASE WHEN earlier.status = 'pending' AND later.status = 'running'
                     THEN {schema}.micros(now() - earlier.due_at) END AS waited

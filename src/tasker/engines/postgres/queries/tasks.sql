@@ -117,8 +117,9 @@ WITH stored AS (
 ), counted AS (
     INSERT INTO {schema}.usage_by_day AS kept
         (day, owner, type, writer, attempts, completed, failed, cancelled, run_time)
-    SELECT (now() AT TIME ZONE 'UTC')::date, owner, type, $10, count(*), count(*) FILTER (WHERE status = 'completed'),
-           count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled'),
+    SELECT (now() AT TIME ZONE 'UTC')::date, owner, type, $10, count(*) FILTER (WHERE ending <> 'parked'),
+           count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'failed'),
+           count(*) FILTER (WHERE status = 'cancelled'),
            coalesce(sum(greatest(0, extract(epoch FROM now() - started_at) * 1000000)::bigint)
                     FILTER (WHERE ending <> 'interrupted'), 0)
     FROM stored GROUP BY owner, type
