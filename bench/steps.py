@@ -51,6 +51,10 @@ class _Ended(msgspec.Struct):
     started_at: datetime | None = None
 
 
+class _Queues(msgspec.Struct):
+    items: list[dict[str, Any]]
+
+
 @dataclass
 class _Taken:
     """The rounds of one server: seconds and microseconds of processor time, for each step or child."""
@@ -171,8 +175,8 @@ def _await_parked(server: Server) -> None:
 
 def _pending(server: Server) -> int:
     """Return how many tasks wait for a time."""
-    queues = msgspec.json.decode(load.fetch(server.port, "/queue"), type=dict[str, list[dict[str, Any]]])
-    return sum(queue.get("scheduled", 0) for queue in queues["items"])
+    queues = msgspec.json.decode(load.fetch(server.port, "/queue"), type=_Queues)
+    return sum(queue.get("scheduled", 0) for queue in queues.items)
 
 
 MEASURES = {"steps": steps, "parked": parked}
