@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import re
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import cache
@@ -14,7 +13,6 @@ from tests.postgres import cluster
 
 from tasker.clock import Clock
 from tasker.engines.postgres import open_postgres
-from tasker.engines.postgres.sql import migrations
 from tasker.engines.protocol import Engine
 from tasker.engines.sqlite import open_sqlite
 
@@ -28,16 +26,15 @@ def _sqlite(folder: Path, clock: Clock, **options: Any) -> Opening:
 def postgres_engine(folder: Path, clock: Clock, **options: Any) -> Opening:
     """Open an engine in a schema of its own for the folder, whose database has the time of `clock`.
 
-    A schema is used by one test after another (`free_schemas`): to make one takes long. Its sessions find a function
-    now() before PostgreSQL's own, and get the time whenever they are used.
+    Its sessions find a function now() before PostgreSQL's own, and get the time whenever they are used.
     """
 
     async def tell_time(connection: Any) -> None:
         await connection.execute(_TELL_TIME, clock.now().isoformat())
 
-    url = _clockwork_database()
+    schema = "t" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     return open_postgres(
-        url, schema=_schema_of(folder, clock), session={"search_path": "clockwork, pg_catalog"}, on_acquire=tell_time,
+        _clockwork_database(), schema=schema, session={"search_path": "clockwork, pg_catalog"}, on_acquire=tell_time,
         pool_size=4, elapsed=clock.elapsed, **options,
     )  # fmt: skip
 
@@ -47,52 +44,7 @@ _CLOCKWORK = """
 CREATE SCHEMA clockwork;
 CREATE FUNCTION clockwork.now() RETURNS timestamptz STABLE LANGUAGE sql
     AS $$ SELECT pg_catalog.current_setting('tasker.now')::timestamptz $$;
-
-CREATE FUNCTION clockwork.clear(used text) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    written text;
-    one record;
-BEGIN
-    SET LOCAL session_replication_role = replica;  -- no triggers
-    SELECT string_agg(format('%I.%I', used, relname), ', ') INTO written FROM pg_class
-    WHERE relnamespace = used::regnamespace AND relkind = 'r' AND relname <> 'migration' AND pg_relation_size(oid) > 0;
-    EXECUTE 'TRUNCATE ' || written;
-    FOR one IN SELECT sequencename AS name FROM pg_sequences WHERE schemaname = used LOOP
-        EXECUTE format('ALTER SEQUENCE %I.%I RESTART', used, one.name);
-    END LOOP;
-END $$;
 """
-_FILLED = "api_key_version|webhook_dispatch|journal|journal_name|cursor_key|clock|lead"
-"""The tables that the migrations fill in a new store."""
-_taken: dict[Path, str] = {}
-_free: list[str] = []
-_numbers = itertools.count(1)
-
-
-def _schema_of(folder: Path, clock: Clock) -> str:
-    """Return the schema of a folder's store: a new one, or one that is as new."""
-    if folder not in _taken and _free:
-        _taken[folder] = _free.pop()
-        cluster().sql(_as_new(_taken[folder], clock))
-    return _taken.setdefault(folder, f"store_{next(_numbers)}")
-
-
-def _as_new(schema: str, clock: Clock) -> str:
-    """Return the statements that make a used schema as new."""
-    filling = re.compile(rf"^INSERT INTO {schema}\.(?:{_FILLED})\b[^;]*;", re.MULTILINE)
-    first_rows = [found[0] for step in migrations(schema) for found in filling.finditer(step.script)]
-    return f"""
-        SET search_path = clockwork, pg_catalog;
-        SET tasker.now = '{clock.now().isoformat()}';
-        SELECT clockwork.clear('{schema}');
-        {"".join(first_rows)}
-    """
-
-
-def free_schemas() -> None:
-    """Let the next tests use the schemas of this one, whose engines are closed."""
-    _free.extend(_taken.values())
-    _taken.clear()
 
 
 @cache
