@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from tasker.errors import ChildFailed, Fail, InputTimeout, Retry, Snooze, StepChanged
-from tasker.rules.secrets import secret
-from tasker.tasktypes.context import Context
-from tasker.tasktypes.registry import task
-from tasker.tasktypes.steps import ChildOptions
-from tasker.tasktypes.sync_context import SyncContext
+if TYPE_CHECKING:
+    from tasker.client import Tasker
+    from tasker.errors import ChildFailed, Fail, InputTimeout, Retry, Snooze, StepChanged
+    from tasker.rules.secrets import secret
+    from tasker.tasktypes.context import Context
+    from tasker.tasktypes.registry import task
+    from tasker.tasktypes.steps import ChildOptions
+    from tasker.tasktypes.sync_context import SyncContext
 
 __all__ = [
     "ChildFailed",
@@ -26,11 +29,25 @@ __all__ = [
     "task",
 ]
 
+_HOMES = {
+    "ChildFailed": "tasker.errors",
+    "ChildOptions": "tasker.tasktypes.steps",
+    "Context": "tasker.tasktypes.context",
+    "Fail": "tasker.errors",
+    "InputTimeout": "tasker.errors",
+    "Retry": "tasker.errors",
+    "Snooze": "tasker.errors",
+    "StepChanged": "tasker.errors",
+    "SyncContext": "tasker.tasktypes.sync_context",
+    "Tasker": "tasker.client",
+    "secret": "tasker.rules.secrets",
+    "task": "tasker.tasktypes.registry",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the client when it is first asked for: a child process that runs a task needs no HTTP."""
-    if name == "Tasker":
-        from tasker.client import Tasker
-
-        return Tasker
-    raise AttributeError(f"module 'tasker' has no attribute {name!r}")
+    """Import a name when it is first asked for: a command needs no task types, and a child process no HTTP."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tasker' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value

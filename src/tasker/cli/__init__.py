@@ -22,6 +22,8 @@ _EXIT_CODES = (
     "itself, 75 the service is stopping and runs the task after its restart, 124 waiting took too long, "
     "130 interrupted, 141 the reader of the output has gone."
 )
+_WIDTH = 100
+"""Columns of the help."""
 _COMMANDS = (
     ("serve", "tasker.cli.serve:serve", "Run the service."),
     ("worker", "tasker.cli.worker:worker", "Run tasks without an API, next to other processes."),
@@ -117,8 +119,10 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _find_quick(arguments: list[str]) -> Callable[[], int] | None:
-    """Return a command that needs no parser, which takes 100 ms: a health check runs every few seconds."""
+    """Return a command that needs no parser, which takes 200 ms: a health check runs every few seconds."""
     match arguments:
+        case [] | ["help" | "--help" | "-h"]:
+            return _help
         case ["version" | "--version"]:
             from tasker.cli.version import version
 
@@ -130,17 +134,26 @@ def _find_quick(arguments: list[str]) -> Callable[[], int] | None:
     return None
 
 
+def _help() -> int:
+    """Print what there is, in the order of use."""
+    from textwrap import fill
+
+    width = max(len(name) for name, *_ in _COMMANDS)
+    print("Usage: tasker COMMAND\n\nSubmit tasks, and run the service that keeps and runs them.\n\nCommands:")
+    for name, _, help in _COMMANDS:
+        print(f"  {name:<{width}}  {help}")
+    print("\nMore on one: tasker COMMAND --help; all of them: docs/cli.md\n")
+    print(fill(_EXIT_CODES, _WIDTH))
+    return Exit.OK
+
+
 def build(arguments: Sequence[str] = ()) -> App:
     """Return the parser. Only the command that `arguments` name is imported, for its own longer help."""
     from cyclopts import App
 
-    from tasker.release import release
-
     app = App(
         name="tasker",
-        help="Submit tasks, and run the service that keeps and runs them.",
-        help_epilogue=_EXIT_CODES,
-        version=release,
+        version_flags=(),
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
     )
