@@ -49,6 +49,9 @@ COMMANDS: dict[str, list[str]] = {
     "schedule trigger": ["{schedule}"],
     "model install": ["--help"],
     "model status": [],
+    "profile ls": ["--json"],
+    "profile add": ["--help"],
+    "profile use": ["--help"],
     "healthcheck": [],
     "version": [],
 }

@@ -40,6 +40,7 @@ _COMMANDS = (
     ("queue", "tasker.cli.queues:app", "Pause, resume and limit queues."),
     ("schedule", "tasker.cli.schedules:app", "Submit tasks by the clock."),
     ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),
+    ("profile", "tasker.cli.profiles:app", "Name the services that you use."),
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
     ("version", "tasker.cli.version:version", "Print the version and the build."),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import DEFAULT_OUTPUT, Output, Timeout, Url, print_found
+from tasker.cli.options import DEFAULT_OUTPUT, DEFAULT_SERVICE, Output, Service, Timeout, print_found
 
 if TYPE_CHECKING:
     from tasker.wire.groups import Group, GroupInList
@@ -52,12 +52,11 @@ def show_(
 
 
 @app.command
-def cancel(name: Name, /, *, url: Url = None) -> int:
+def cancel(name: Name, /, *, service: Service = DEFAULT_SERVICE) -> int:
     """Cancel all open tasks of a group: pending ones at once, running ones are asked to stop."""
-    from tasker.cli.service import connect
     from tasker.cli.terminal import note
 
-    with connect(url) as client:
+    with service.connect() as client:
         done = client.groups.cancel(name)
     more = " The service goes on with the rest." if done.state == "running" else ""
     note(f"Group {name}: {done.done:,} tasks are cancelled or asked to stop.{more}")

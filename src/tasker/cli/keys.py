@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from cyclopts import App, Parameter
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import DataDir, Json, print_found
+from tasker.cli.options import DataDir, Json, ProfileName, print_found
 from tasker.cli.params import UsageError, read_seconds
 from tasker.clock import to_utc
 
@@ -37,6 +37,7 @@ class Target:
     url: Annotated[str | None, Parameter(help="Go through the service there, with an admin's key in TASKER_TOKEN.")] = (
         None
     )
+    profile: ProfileName = None
     data_dir: DataDir = None
 
     def do(
@@ -48,11 +49,11 @@ class Target:
         target: str = "",
     ) -> _T:
         """Ask the service, or do the same in the store itself. action: its name in the audit log; None for none."""
-        if self.url is None:
+        if self.url is None and self.profile is None:
             return _in_store(self.data_dir, in_store, action=action, target=target)
         from tasker.cli.service import connect
 
-        with connect(self.url) as service:
+        with connect(self.url, self.profile) as service:
             return in_service(service.keys)
 
 

@@ -18,6 +18,10 @@ T = TypeVar("T")
 Url = Annotated[
     str | None, Parameter(help="Where the service is; else TASKER_URL, else this machine at TASKER_PORT or 5000.")
 ]
+ProfileName = Annotated[
+    str | None,
+    Parameter(name="--profile", help="The service of this name in your config.toml; else TASKER_PROFILE."),
+]
 Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print JSON.")]
 Timeout = Annotated[
     float | None, Parameter(help="Stop waiting after this many seconds (exit code 124).", validator=Number(gte=0))
@@ -29,20 +33,29 @@ DataDir = Annotated[
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
-class Output:
-    """The options of commands that show something of a service."""
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The options that say which service a command uses."""
 
-    json: Json = False
     url: Url = None
+    profile: ProfileName = None
 
     def connect(self) -> Tasker:
         """Return a client of the service. Raises UsageError, ConfigError."""
         from tasker.cli.service import connect
 
-        return connect(self.url)
+        return connect(self.url, self.profile)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Output(Service):
+    """The options of commands that show something of a service."""
+
+    json: Json = False
+
+
+DEFAULT_SERVICE = Service()
 DEFAULT_OUTPUT = Output()
 
 

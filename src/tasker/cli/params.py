@@ -69,8 +69,8 @@ def read_accepts(task_type: Mapping[str, Any]) -> Accepts:
 
 def read_params(words: Sequence[str], ask: Callable[[], Accepts] = lambda: _ANYTHING) -> list[Any] | dict[str, Any]:
     """Return the params that `words` stand for. ask: returns what the type takes, if needed. Raises UsageError."""
-    if len(words) == 1 and _is_source(words[0]):
-        value = _guess(_content(words[0]))
+    if len(words) == 1 and is_source(words[0]):
+        value = _guess(read_source(words[0]))
         return value if isinstance(value, list | dict) else [value]
     named = [match for word in words if (match := _NAMED.fullmatch(word))]
     if not named:
@@ -96,7 +96,7 @@ def read_value(words: Sequence[str], schema: Mapping[str, Any]) -> Any:
         return read_params(words, lambda: Accepts(properties_of(schema)))
     if len(words) > 1:
         raise UsageError("expected one value, or the members of an object as key=text or key:=json")
-    text = _content(words[0]) if _is_source(words[0]) else words[0]
+    text = read_source(words[0]) if is_source(words[0]) else words[0]
     value = _guess(text)
     return text if "string" in taken and not taken & _kinds_of(value) else value
 
@@ -119,7 +119,7 @@ def read_seconds(text: str) -> int | None:
 
 
 def _read_positional(words: Sequence[str], ask: Callable[[], Accepts]) -> list[Any]:
-    texts = [_content(word) if _is_source(word) else word for word in words]
+    texts = [read_source(word) if is_source(word) else word for word in words]
     guessed = [_guess(text) for text in texts]
     if all(isinstance(value, str) for value in guessed):
         return guessed
@@ -162,11 +162,13 @@ def _kinds_of(value: Any) -> frozenset[str]:
     return frozenset(_NAMES[type(value)])
 
 
-def _is_source(word: str) -> bool:
+def is_source(word: str) -> bool:
+    """Tell whether a word stands for the content of a file or of standard input."""
     return word == "-" or (word.startswith("@") and len(word) > 1)
 
 
-def _content(source: str) -> str:
+def read_source(source: str) -> str:
+    """Return the text of a file (@file) or of standard input (- or @-). Raises UsageError."""
     try:
         return sys.stdin.read() if source in _STANDARD else Path(source[1:]).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -188,7 +190,7 @@ def _guess(text: str) -> Any:
 
 
 def _named_value(key: str, operator: str, text: str, taken: frozenset[str]) -> Any:
-    content = _content(text) if _is_source(text) else text
+    content = read_source(text) if is_source(text) else text
     if operator == "=":
         return content if not taken or "string" in taken else _guess(content)
     try:

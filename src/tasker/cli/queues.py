@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import DEFAULT_OUTPUT, Output, Url, print_found
+from tasker.cli.options import DEFAULT_OUTPUT, DEFAULT_SERVICE, Output, Service, print_found
 
 if TYPE_CHECKING:
     from tasker.client import Queue
@@ -29,15 +29,15 @@ def ls(*, output: Output = DEFAULT_OUTPUT) -> int:
 
 
 @app.command
-def pause(name: Name, /, *, url: Url = None) -> int:
+def pause(name: Name, /, *, service: Service = DEFAULT_SERVICE) -> int:
     """Start no more tasks of a queue until it is resumed; running tasks go on."""
-    return _change(name, url, {"paused": True})
+    return _change(name, service, {"paused": True})
 
 
 @app.command
-def resume(name: Name, /, *, url: Url = None) -> int:
+def resume(name: Name, /, *, service: Service = DEFAULT_SERVICE) -> int:
     """Let the tasks of a queue start again."""
-    return _change(name, url, {"paused": False})
+    return _change(name, service, {"paused": False})
 
 
 @Parameter(name="*")
@@ -80,9 +80,9 @@ NO_LIMITS = Limits()
 
 
 @app.command(name="set")
-def set_(name: Name, /, *, limits: Limits = NO_LIMITS, url: Url = None) -> int:
+def set_(name: Name, /, *, limits: Limits = NO_LIMITS, service: Service = DEFAULT_SERVICE) -> int:
     """Set limits of a queue; `none` removes one, and limits that are not given stay as they are."""
-    return _change(name, url, limits.read())
+    return _change(name, service, limits.read())
 
 
 def _number(text: str) -> int | str | None:
@@ -92,11 +92,10 @@ def _number(text: str) -> int | str | None:
     return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else text
 
 
-def _change(name: str, url: str | None, fields: dict[str, Any]) -> int:
-    from tasker.cli.service import connect
+def _change(name: str, service: Service, fields: dict[str, Any]) -> int:
     from tasker.cli.terminal import note
 
-    with connect(url) as client:
+    with service.connect() as client:
         queue = client.queues.change(name, **fields)
     note(f"Queue {queue.name}: {_limits(queue)}.")
     return Exit.OK

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import Json, Timeout, Url
+from tasker.cli.options import DEFAULT_SERVICE, Json, Service, Timeout
 
 if TYPE_CHECKING:
     from tasker.client import SubmitOptions
@@ -57,7 +57,7 @@ def run(
     timeout: Timeout = None,
     json: Json = False,
     options: Options = DEFAULT,
-    url: Url = None,
+    service: Service = DEFAULT_SERVICE,
 ) -> int:
     """Submit a task, wait for it and print its result.
 
@@ -78,13 +78,13 @@ def run(
         Do not wait: print the task's id.
     """
     from tasker.cli.faults import explain
-    from tasker.cli.service import connect, follow, read_params_of
+    from tasker.cli.service import follow, read_params_of
     from tasker.cli.streams import OutputError, ReaderGone
     from tasker.cli.terminal import note, show
     from tasker.client import AwaitsRestart
 
     submit_options = options.read()
-    with connect(url) as client:
+    with service.connect() as client:
         handle = client.submit_params(type, read_params_of(client, type, params), options=submit_options)
         try:
             if detach:

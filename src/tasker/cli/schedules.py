@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from cyclopts import App, Parameter
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import DEFAULT_OUTPUT, Output, Url, print_found
+from tasker.cli.options import DEFAULT_OUTPUT, DEFAULT_SERVICE, Output, Service, print_found
 
 if TYPE_CHECKING:
     from tasker.client import Schedule, Tasker
@@ -104,24 +104,23 @@ def show(which: Which, /, *, count: int = 5, output: Output = DEFAULT_OUTPUT) ->
 
 
 @app.command
-def pause(which: Which, /, *, url: Url = None) -> int:
+def pause(which: Which, /, *, service: Service = DEFAULT_SERVICE) -> int:
     """Pause a schedule: it has no ticks until it is resumed, and misses none."""
-    return _change(which, url, paused=True)
+    return _change(which, service, paused=True)
 
 
 @app.command
-def resume(which: Which, /, *, url: Url = None) -> int:
+def resume(which: Which, /, *, service: Service = DEFAULT_SERVICE) -> int:
     """Resume a schedule, from its next tick on."""
-    return _change(which, url, paused=False)
+    return _change(which, service, paused=False)
 
 
 @app.command
-def rm(which: Which, /, *, url: Url = None) -> int:
+def rm(which: Which, /, *, service: Service = DEFAULT_SERVICE) -> int:
     """Erase a schedule; its tasks stay."""
-    from tasker.cli.service import connect
     from tasker.cli.terminal import note
 
-    with connect(url) as client:
+    with service.connect() as client:
         schedule = _find(client, which)
         client.schedules.delete(schedule.schedule_id)
     note(f"Schedule {schedule.name} is erased.")
@@ -129,22 +128,20 @@ def rm(which: Which, /, *, url: Url = None) -> int:
 
 
 @app.command
-def trigger(which: Which, /, *, url: Url = None) -> int:
+def trigger(which: Which, /, *, service: Service = DEFAULT_SERVICE) -> int:
     """Submit a task of the schedule now, and print its id."""
-    from tasker.cli.service import connect
     from tasker.cli.terminal import show
 
-    with connect(url) as client:
+    with service.connect() as client:
         task = client.schedules.trigger(_find(client, which).schedule_id, idempotency_key=str(uuid4()))
     show(str(task.task_id))
     return Exit.OK
 
 
-def _change(which: str, url: str | None, *, paused: bool) -> int:
-    from tasker.cli.service import connect
+def _change(which: str, service: Service, *, paused: bool) -> int:
     from tasker.cli.terminal import note
 
-    with connect(url) as client:
+    with service.connect() as client:
         schedule = client.schedules.change(_find(client, which).schedule_id, paused=paused)
     note(f"Schedule {schedule.name}: {_when(schedule)}.")
     return Exit.OK

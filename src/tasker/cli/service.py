@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +14,9 @@ import msgspec
 from tasker.cli.exits import Exit
 from tasker.cli.faults import explain
 from tasker.cli.params import Accepts, UsageError, read_accepts, read_params
+from tasker.cli.targets import find_target
 from tasker.cli.terminal import note, show
-from tasker.client import DEFAULT_URL, ClientError, NotAllowed, NotFound, Task, Tasker, WaitTimeout
+from tasker.client import ClientError, NotAllowed, NotFound, Task, Tasker, WaitTimeout
 from tasker.logs.printing import escape, has_colours
 from tasker.model import Progress
 
@@ -25,23 +24,21 @@ _GLANCE = timedelta(seconds=1)
 """Time between updates of the progress on a terminal."""
 
 
-def connect(url: str | None) -> Tasker:
-    """Return a client of the service at `url`, else at TASKER_URL, else on this machine.
+def connect(url: str | None = None, profile: str | None = None) -> Tasker:
+    """Return a client of the service at `url` or of a profile, else of the one that `find_target` finds.
 
-    Like the service, it takes TASKER_URL, TASKER_TOKEN and TASKER_PORT from the environment or from `.env`.
     Raises UsageError, ConfigError.
     """
-    variables = _read_dotenv() | {name: value for name, value in os.environ.items() if value}
-    port, token = variables.get("TASKER_PORT"), variables.get("TASKER_TOKEN")
+    target = find_target(url, profile)
+    token = target.token
     if token is not None and not (token.isascii() and token.isprintable()):
-        raise UsageError("TASKER_TOKEN: expected visible ASCII characters, got a value that has others (not shown)")
-    named = {"--url": url, "TASKER_URL": variables.get("TASKER_URL")}
-    named["TASKER_PORT"] = f"http://127.0.0.1:{port}" if port else DEFAULT_URL
-    name, address = next((name, address) for name, address in named.items() if address)
+        raise UsageError(
+            f"{target.token_origin}: expected visible ASCII characters, got a value that has others (not shown)"
+        )
     try:
-        return Tasker(address, token)
+        return Tasker(target.url, token)
     except ValueError as error:
-        raise UsageError(f"{name}: {error}") from error
+        raise UsageError(f"{target.origin}: {error}") from error
 
 
 def read_params_of(client: Tasker, type: str, words: Sequence[str]) -> list[Any] | dict[str, Any]:
@@ -54,14 +51,6 @@ def _ask(client: Tasker, type: str) -> Accepts:
         return read_accepts(client.find_type(type))
     except (NotFound, NotAllowed):  # the submission will say so; and a key that may submit may lack the right to read
         return Accepts({})
-
-
-def _read_dotenv() -> dict[str, str]:
-    if not os.path.exists(".env"):
-        return {}
-    from tasker.config.dotenv import read_dotenv
-
-    return {name: value for name, value in read_dotenv(Path(".env")).items() if value}
 
 
 def follow(client: Tasker, task_id: UUID, timeout: float | None, *, as_json: bool) -> int:
