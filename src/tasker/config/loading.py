@@ -53,7 +53,7 @@ def describe_settings() -> list[Setting]:
     """Return every setting in order of declaration: README, `.env.example`, flags and errors use this table."""
     own = [(("gpt", name), field) for name, field in GptSettings.model_fields.items()]
     rest = [((name,), field) for name, field in Settings.model_fields.items() if name != "gpt"]
-    return [_setting(path, field) for path, field in [*rest, *own]]
+    return [_setting(path, field) for path, field in [*rest, *own] if field.description]
 
 
 def load_settings(**flags: object) -> Settings:

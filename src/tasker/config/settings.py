@@ -1,7 +1,8 @@
 """The settings: one frozen, validated value, made once and passed down.
 
 Constructing `Settings` reads nothing from outside; `config.loading.load_settings` does. Each field is a row of the
-table that `describe_settings` returns: flags, README and `.env.example` take its name, default and description.
+table that `describe_settings` returns: flags, README and `.env.example` take its name, default and description. Only
+code sets a field without a description.
 """
 
 from __future__ import annotations
@@ -220,6 +221,8 @@ class Settings(_Frozen):
     log_format: Annotated[Literal["auto", "text", "json"], *choice("auto, text or json")] = _setting(
         "auto", "`auto` logs text on a terminal, JSON elsewhere"
     )
+    in_process: bool = False
+    """Whether `def` functions run in threads of the service: for a debugger and for tests, so no row of the table."""
     access_log: Switch = _setting(False, "`on` logs a line for each request, at the level `info`, once it is answered")
     gpt: GptSettings = GptSettings()
 

@@ -1,4 +1,4 @@
-"""Run attempts: pick a loop or a child for each, and return its outcome."""
+"""Run attempts: pick a loop, a child or a thread for each, and return its outcome."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tasker.config.settings import GptSettings
 from tasker.executor.attempt import Observer, Stop
 from tasker.executor.call import Call
 from tasker.executor.in_child import ChildAttempt
+from tasker.executor.in_thread import ThreadAttempt
 from tasker.executor.loop_reporter import ServiceLoop
 from tasker.executor.on_loop import LoopAttempt
 from tasker.executor.pool import CannotStart, Pool
@@ -41,7 +42,8 @@ class Executor:
     targets: what children load (files, folders, modules). processes: the most children at a time. cancel_grace: how
     long a cancelled function may take to end. child_max_tasks, child_max_memory (bytes, None for no limit): a child is
     replaced after that many attempts, or when it holds more memory after one. max_result: bytes of JSON. secrets:
-    environment variables that children do not get. log_level: of `logging` in children.
+    environment variables that children do not get. log_level: of `logging` in children. in_process: `def` functions
+    run in threads of this process, and there are no children at all: see `in_thread` for what that cannot do.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Executor:
         gpt: GptSettings,
         secrets: Collection[str],
         log_level: int = logging.INFO,
+        in_process: bool = False,
     ) -> None:
+        self._in_process = in_process
         self._registry = registry
         self._grace = cancel_grace
         self._max_result = max_result
@@ -72,7 +76,8 @@ class Executor:
 
     async def open(self) -> None:
         """Start a first child, so that the first task finds it ready; do not wait for it."""
-        self._pool.open()
+        if not self._in_process:
+            self._pool.open()
 
     async def close(self) -> None:
         """End what still runs as Released, kill every child process with its group, wait for their end. Idempotent."""
@@ -101,7 +106,7 @@ class Executor:
 
         A `def` function waits for a free child process; its time counts from its start there. stepper: keeps the steps
         of a function that takes a context. isolate: run it, async or not, in a child of its own, outside the pool, that
-        ends with it.
+        ends with it; in_process, where it runs else.
         """
         if stop.is_requested:
             return stop.abandoned or Cancelled()
@@ -110,8 +115,10 @@ class Executor:
             return Failed(problem("unknown-type", f"there is no task type {claim.type}"))
         self._stops.add(stop)
         try:
-            if task_type.is_async and not isolate:
+            if task_type.is_async and (self._in_process or not isolate):
                 return await self._run_on_loop(task_type, claim, observer, stop, stepper)
+            if self._in_process:
+                return await self._run_in_thread(task_type, claim, observer, stop, stepper)
             return await self._run_in_child(task_type, claim, observer, stop, stepper, isolate)
         finally:
             self._stops.discard(stop)
@@ -158,6 +165,21 @@ class Executor:
         assert attempt.function_task is not None
         self._on_service_loop.add(attempt.function_task)
         attempt.function_task.add_done_callback(self._on_service_loop.discard)
+
+    async def _run_in_thread(
+        self, task_type: TaskType, claim: Claim, observer: Observer, stop: Stop, stepper: Stepper | None
+    ) -> Outcome:
+        attempt = ThreadAttempt(
+            task_type,
+            claim,
+            observer,
+            stop,
+            grace=self._grace,
+            max_result=self._max_result,
+            back=self._mailbox,
+            stepper=stepper,
+        )
+        return await attempt.outcome()
 
     async def _run_in_child(
         self,

@@ -121,6 +121,7 @@ def _make_executor(settings: Settings, registry: Registry) -> Executor:
         max_result=int(settings.max_result),
         gpt=settings.gpt,
         secrets=SECRET_VARIABLES,
+        in_process=settings.in_process,
     )
 
 
