@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 import pytest
-from tests.contract.engines import ENGINES
+from tests.contract.engines import ENGINES, free_schemas
 
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
@@ -22,6 +22,12 @@ class MakeEngine(Protocol):
     """Opens an engine, which the end of the test closes. All engines of a test share one store."""
 
     async def __call__(self, clock: Clock | None = None) -> Engine: ...
+
+
+@pytest.fixture(autouse=True)
+def _reuse_schemas() -> Iterator[None]:
+    yield
+    free_schemas()
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
-from tests.contract.engines import postgres_engine
+from tests.contract.engines import own_schema, postgres_engine
 from tests.postgres import cluster
 
 from tasker.engines.postgres import PostgresEngine
@@ -50,10 +49,8 @@ def driver(engine: PostgresEngine, clock: ManualClock) -> Driver:
 @pytest.fixture
 async def sql(tmp_path: Path, engine: PostgresEngine) -> AsyncIterator[Callable[..., Awaitable[list[Any]]]]:
     """Runs SQL in the test's schema, as a person at psql would."""
-    schema = "t" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:16]
-    connection = await asyncpg.connect(
-        cluster().url, server_settings={"search_path": f"{schema}, pg_catalog", "tasker.now": "2026-01-02"}
-    )
+    settings = {"search_path": f"{own_schema(tmp_path)}, pg_catalog", "tasker.now": "2026-01-02"}
+    connection = await asyncpg.connect(cluster().url, server_settings=settings)
 
     async def run(statement: str, *values: Any) -> list[Any]:
         return [tuple(row) for row in await connection.fetch(statement, *values)]
