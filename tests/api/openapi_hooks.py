@@ -14,6 +14,15 @@ def lines(_context: Any, value: Any) -> bytes:
 
 
 @schemathesis.hook
+def before_load_schema(_context: Any, document: dict[str, Any]) -> None:
+    """Let it send JSON Lines, too, which the document keeps beside the content that generators of clients read."""
+    for own in document["paths"].values():
+        for operation in own.values():
+            body = operation.get("requestBody", {})
+            body.get("content", {}).update(body.get("x-content", {}))
+
+
+@schemathesis.hook
 def before_call(_context: Any, case: Any, _options: Any) -> None:
     """Shorten long waits: there are many cases, sent one after the other."""
     for holder in (case.query, case.headers):

@@ -415,6 +415,26 @@ def keep(
 ) -> None: ...
 
 
+def weigh(when: Annotated[str, pydantic.Field(description="Like `*/5 * * * *`")] = "now */") -> None:
+    """Ends a comment: */ here."""
+
+
+async def test_generators_of_clients_can_read_it(rig: Rig) -> None:
+    """The gate runs two of them, see openapi_clients.sh; these are the things that they cannot take."""
+    rig.service.registry.add(weigh)
+    document = dict((await rig.client.get("/openapi.json")).json())
+    weighed = document["paths"]["/type/weigh/task"]["post"]
+    assert weighed["description"] == r"Ends a comment: *\/ here."
+    assert {text for text in strings(document) if "*/" in text} == {"now */"}, "more than the default"
+    for own in document["paths"].values():
+        for operation in own.values():
+            assert set(operation.get("requestBody", {}).get("content", {})) <= {"application/json"}
+    batch = document["paths"]["/batch"]["post"]["requestBody"]
+    assert set(batch["x-content"]) == {"application/jsonl"}
+    for name, schema in document["components"]["schemas"].items():
+        assert [key for key, node in schema.get("properties", {}).items() if node.get("type") == "null"] == [], name
+
+
 async def test_the_definitions_of_a_type_are_found_where_they_are_put(rig: Rig) -> None:
     rig.service.registry.add(keep)
     document = dict((await rig.client.get("/openapi.json")).json())

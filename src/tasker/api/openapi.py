@@ -25,6 +25,7 @@ Links = dict[str, list[str]]
 _REF = "#/components/schemas/{name}"
 _NAMES = {
     "BulkBody": "NewBulk",
+    "BulkFilter": "TaskFilter",  # generators of clients give the name BulkFilter to the `filter` of Bulk
     "QueuePatch": "QueueChange",
     "RateBody": "RateChange",
     "InputBody": "Answer",
@@ -131,7 +132,29 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": {"token": _SECURITY}},
     }
-    return encode(document)
+    return encode(_without_comment_ends(document))
+
+
+def _without_comment_ends(node: Any) -> Any:
+    """Return the document with `*/` in its texts as `*\\/`, which Markdown shows alike.
+
+    Generators of clients put them into comments, which it would end; the texts of types are their authors'.
+    """
+    if isinstance(node, list):
+        return [_without_comment_ends(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found: Node = {}
+    for key, value in node.items():
+        is_text = key in ("description", "summary") and isinstance(value, str)
+        found[key] = value.replace("*/", r"*\/") if is_text else value
+        if key not in _VALUES:
+            found[key] = _without_comment_ends(found[key])
+    return found
+
+
+_VALUES = frozenset({"const", "default", "enum", "example", "examples"})
+"""Keys of values, in which a `description` is data."""
 
 
 def _by_parameter(operations: Sequence[Operation]) -> Links:
@@ -242,13 +265,18 @@ def _body(schema: Node, example: Any) -> Node:
 
 
 def _batch_body(item: Node) -> Node:
+    """Return the body of a batch. JSON Lines stand beside its content: OpenAPI 3.1 cannot describe their items, and
+    generators of clients, to whom it is a media type that they do not know, would leave the operation out."""
     example = {"type": "sum", "params": [4, 2]}
     body = _body({"type": "array", "items": item, "minItems": 1}, [example, {"type": "sum", "params": [1, 2]}])
-    body["content"][JSON_LINES] = {
+    lines = {
         "schema": {"type": "string", "description": "Each line is a submission, as JSON.", "x-item": item},
         "example": encode(example).decode() + "\n",
     }
-    return body
+    body["description"] = (
+        f"An array of submissions. JSON Lines will do, too (`{JSON_LINES}`): a submission on each line."
+    )
+    return {**body, "x-content": {JSON_LINES: lines}}
 
 
 def _parameters(operation: Operation) -> list[Node]:

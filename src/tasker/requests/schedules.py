@@ -61,7 +61,7 @@ Cron = Annotated[
     str,
     Meta(
         max_length=MAX_CRON,
-        description="The five fields of cron: minute, hour, day of month, month, weekday (`*/5 9-17 * * MON`).",
+        description="The five fields of cron: minute, hour, day of month, month, weekday (`0,30 9-17 * * MON`).",
     ),
     by(_read_cron),
 ]

@@ -36,4 +36,4 @@ class KeyPage(Struct, frozen=True, kw_only=True):
     """Every key, in order of creation, including revoked and expired ones; `next_cursor` is always null."""
 
     items: list[Key]
-    next_cursor: None = None
+    next_cursor: Always[str | None] = None

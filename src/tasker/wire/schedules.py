@@ -101,4 +101,4 @@ class TickPage(Struct, frozen=True, kw_only=True):
     """The next ticks, in order; `next_cursor` is always null."""
 
     items: list[Moment]
-    next_cursor: None = None
+    next_cursor: Always[str | None] = None

@@ -17,7 +17,7 @@ AsSent = Annotated[Any, Meta(description="As it was sent.")]
 Params = Annotated[
     Any,
     Meta(
-        extra_json_schema={"type": ["array", "object", "null"], "items": {}},
+        extra_json_schema={"anyOf": [{"type": "array"}, {"type": "object"}, {"type": "null"}]},
         description="As they were sent. Null only in a list, if they are long.",
     ),
 ]

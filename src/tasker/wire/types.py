@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from tasker.model import OnCrash
+from tasker.wire.shapes import Always
 
 
 class Retry(Struct, frozen=True, kw_only=True):
@@ -51,4 +52,4 @@ class TaskTypePage(Struct, frozen=True, kw_only=True):
     """Every task type; `next_cursor` is always null."""
 
     items: list[TaskType]
-    next_cursor: None = None
+    next_cursor: Always[str | None] = None

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from tasker.wire.shapes import Always
+
 WorkerStatus = Literal["running", "draining", "silent"]
 
 
@@ -47,4 +49,4 @@ class WorkerPage(Struct, frozen=True, kw_only=True):
     """Every worker, in order of its start; `next_cursor` is always null."""
 
     items: list[Worker]
-    next_cursor: None = None
+    next_cursor: Always[str | None] = None
