@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tasker.client import Tasker
+    from tasker.client import AsyncTasker, Tasker
     from tasker.errors import ChildFailed, Fail, InputTimeout, Retry, Snooze, StepChanged
     from tasker.rules.secrets import secret
     from tasker.tasktypes.context import Context
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tasker.tasktypes.sync_context import SyncContext
 
 __all__ = [
+    "AsyncTasker",
     "ChildFailed",
     "ChildOptions",
     "Context",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncTasker": "tasker.client",
     "ChildFailed": "tasker.errors",
     "ChildOptions": "tasker.tasktypes.steps",
     "Context": "tasker.tasktypes.context",

@@ -13,6 +13,7 @@ import pytest
 
 from tasker.client import (
     Conflict,
+    Handle,
     InvalidRequest,
     NotAllowed,
     NotFound,
@@ -21,7 +22,6 @@ from tasker.client import (
     TaskCancelled,
     Tasker,
     TaskFailed,
-    TaskHandle,
     WaitTimeout,
 )
 from tests.server import Server, run_server
@@ -128,7 +128,7 @@ def test_lists_and_attempts(client: Tasker) -> None:
     assert (task.tags, task.metadata) == (("listed",), {"by": "test"})
 
 
-def _until_asked(handle: TaskHandle, name: str, times: int = 1) -> Question | None:
+def _until_asked(handle: Handle[Any], name: str, times: int = 1) -> Question | None:
     """Follow a task's events until it asks this, perhaps for the second time."""
     for event in handle.events():
         times -= event.type == "input_required" and event.name == name

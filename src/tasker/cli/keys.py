@@ -20,7 +20,7 @@ from tasker.cli.params import UsageError, read_seconds
 from tasker.clock import to_utc
 
 if TYPE_CHECKING:
-    from tasker.client.keys import Keys as ServiceKeys
+    from tasker.client import Keys as ServiceKeys
     from tasker.config.settings import Settings
     from tasker.model.keys import Key
     from tasker.service.keys import Keys

@@ -65,11 +65,8 @@ def codec_of_target(target: Target) -> Codec:
 
 def encode_params(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any], most: int) -> bytes:
     """Return the params of one child as JSON text. Raises TypeError, ValueError (what JSON cannot hold; too large)."""
-    params: Any = tuple(args)
-    if kwargs:
-        params = {**_named(target, args), **kwargs}
     try:
-        text = encode_strict(params)
+        text = encode_strict(merge_params(target, args, kwargs))
     except NotJson as error:
         raise ValueError(f"the params of {type_name_of(target)}: {error}") from None
     if len(text) > most:
@@ -77,6 +74,11 @@ def encode_params(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any]
             f"the params of {type_name_of(target)} take {len(text):,} bytes, more than {most:,}: pass a reference"
         )
     return text
+
+
+def merge_params(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any] | dict[str, Any]:
+    """Return the params of a call as one sequence, or by name if some are. Raises TypeError."""
+    return {**_named(target, args), **kwargs} if kwargs else tuple(args)
 
 
 def _named(target: Target, args: Sequence[Any]) -> dict[str, Any]:

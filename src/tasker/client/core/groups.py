@@ -1,0 +1,44 @@
+"""Calls about the groups of a service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import quote
+
+from tasker.client.core.effects import Call, Flow
+from tasker.client.core.exchange import Exchange
+from tasker.client.core.waiting import wait_until
+from tasker.client.errors import GroupTimeout
+from tasker.wire.bulk import BulkReply
+from tasker.wire.groups import Group, GroupInList, GroupPage
+
+
+@dataclass(frozen=True)
+class GroupCalls:
+    """What `Groups` and `AsyncGroups` do; see there."""
+
+    exchange: Exchange
+
+    def find_many(self, limit: int | None) -> Flow[GroupInList]:
+        return self.exchange.read_list("/group", GroupPage, limit=limit)
+
+    def get(self, name: str) -> Call[Group]:
+        return self.exchange.read("GET", _path(name), Group)
+
+    def wait(self, name: str, timeout: timedelta | float | None) -> Call[Group]:
+        return wait_until(
+            self.exchange,
+            _path(name),
+            Group,
+            timeout,
+            is_over=lambda group: group.ended_at is not None,
+            late=GroupTimeout,
+        )
+
+    def cancel(self, name: str) -> Call[BulkReply]:
+        return self.exchange.read("POST", f"{_path(name)}/cancel", BulkReply, retries=0)
+
+
+def _path(name: str) -> str:
+    return f"/group/{quote(name, safe='')}"

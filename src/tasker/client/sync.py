@@ -1,0 +1,361 @@
+"""The client for code that blocks: `Tasker`, and the handles of its tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from uuid import UUID
+
+import httpx2
+
+from tasker.client.core.events import EventCalls
+from tasker.client.core.exchange import Exchange
+from tasker.client.core.targets import Target, codec_of_results, settle
+from tasker.client.core.tasks import Submitted, TaskCalls
+from tasker.client.driving import Driver, find_service
+from tasker.client.options import SubmitOptions
+from tasker.client.resources.groups import Groups
+from tasker.client.resources.keys import Keys
+from tasker.client.resources.queues import Queues
+from tasker.client.resources.schedules import Schedules
+from tasker.model import LogLevel, Status
+from tasker.model.stats import StatsGroup, Window
+from tasker.wire.events import Event, LogEntry, Reset
+from tasker.wire.stats import Stats
+from tasker.wire.steps import Step
+from tasker.wire.tasks import Task
+from tasker.wire.usage import Usage
+
+if TYPE_CHECKING:
+    from tasker.tasktypes.codecs import Codec
+
+R = TypeVar("R")
+
+
+class Tasker:
+    """A client of one service. Threads may share it; close it, or use it as a context manager.
+
+    `url` defaults to TASKER_URL, else http://127.0.0.1:5000; `token` to TASKER_TOKEN. `timeout` bounds each step of
+    a request, in seconds; waiting for a task is not limited by it. A value that JSON cannot hold (NaN, for example)
+    raises ValueError with its place, and nothing is sent. Every method may raise Unreachable and ServiceError (see
+    tasker.client.errors). Requests without answer are sent again up to `retries` times; a submission keeps one
+    idempotency key, so that it makes one task. transport: what carries the requests instead of the network; one of
+    httpx2. sleep: pauses for some seconds.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int = 2,
+        transport: httpx2.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        url, token = find_service(url, token)
+        self._take(Driver.connect(Exchange(url, timeout, retries), token, transport, sleep))
+
+    def _take(self, driver: Driver) -> None:
+        self._driver = driver
+        self._tasks = TaskCalls(driver.exchange)
+        self._events = EventCalls(driver.exchange)
+        self.groups = Groups(driver)
+        self.keys = Keys(driver)
+        self.queues = Queues(driver)
+        self.schedules = Schedules(driver)
+
+    def with_options(self, *, timeout: float | None = None, retries: int | None = None) -> Self:
+        """Return a client with another `timeout` or number of `retries`, over the same connections; None keeps them.
+
+        `client.with_options(timeout=2, retries=0).get(task_id)`. Closing either closes both.
+        """
+        other = object.__new__(type(self))
+        other._take(self._driver.altered(timeout, retries))
+        return other
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._driver.http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def url_of(self, task_id: UUID | str) -> str:
+        """Return the address of a task."""
+        return self._tasks.url_of(task_id)
+
+    def handle_of(self, task_id: UUID | str, target: Target | None = None) -> Handle[Any]:
+        """Return a handle of a task that exists. target: its function, for results of the type that it returns."""
+        return Handle(self, UUID(str(task_id)), codec=codec_of_results(target))
+
+    def submit(self, target: Target, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Handle[Any]:
+        """Submit a task with params by position or by name; it is stored when this returns.
+
+        target: a function with @task, or the name of a task type. Raises InvalidRequest with every fault of the params,
+        TypeError for params of a named type both by position and by name.
+        """
+        wanted = settle(target, args, kwargs, options)
+        return self._handle(self._driver.run(self._tasks.submit(wanted)), wanted.codec)
+
+    def submit_params(
+        self, type: str, params: Sequence[Any] | Mapping[str, Any], *, options: SubmitOptions | None = None
+    ) -> Handle[Any]:
+        """Submit a task with params as one list or mapping. Raises InvalidRequest."""
+        return self._handle(self._driver.run(self._tasks.submit_params(type, params, options)))
+
+    def run(self, target: Target, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Any:
+        """Submit a task, wait until it has ended, and return its result.
+
+        target: a function with @task, or the name of a task type. Raises TaskFailed, TaskCancelled, AwaitsRestart (the
+        service is stopping; the task is stored, and runs later), NotAllowed (the task is stored, but the key lacks the
+        scope `read`). To limit the wait: `submit(...).result(timeout)`.
+        """
+        return self._driver.run(self._tasks.run(settle(target, args, kwargs, options)))
+
+    def get(self, task_id: UUID | str, *, attempts: bool = False, steps: bool = False, children: bool = False) -> Task:
+        """Return the task as it is now, with its attempts, steps and newest children if asked for. Raises NotFound."""
+        return self._driver.run(self._tasks.get(task_id, attempts=attempts, steps=steps, children=children))
+
+    def steps(self, task_id: UUID | str) -> Sequence[Step]:
+        """Return what the task has done once and remembers, or waits for, the oldest first. Raises NotFound."""
+        return self._driver.run(self._tasks.steps(task_id))
+
+    def wait(self, task_id: UUID | str, timeout: timedelta | float | None = None) -> Task:
+        """Return the task once it has ended. Raises WaitTimeout after `timeout` (None: never), NotFound.
+
+        It outlasts a restart of the service.
+        """
+        return self._driver.run(self._tasks.wait(task_id, timeout))
+
+    def result(self, task_id: UUID | str, timeout: timedelta | float | None = None) -> Any:
+        """Wait for the task, and return its result. Raises TaskFailed, TaskCancelled, WaitTimeout, NotFound."""
+        return self._driver.run(self._tasks.result(task_id, timeout))
+
+    def result_of(self, task: Task) -> Any:
+        """Return the result of a task that has ended. Raises TaskFailed, TaskCancelled."""
+        return self._tasks.result_of(task)
+
+    def events(self, task_id: UUID | str, *, after: int = 0) -> Iterator[Event]:
+        """Yield the task's events as they happen, beginning after the sequence `after`, until it has ended.
+
+        Each event comes once, even if the service restarts in between. Raises NotFound.
+        """
+        return self._driver.iterate(self._events.events(task_id, after))
+
+    def output(self, task_id: UUID | str) -> Iterator[str]:
+        """Yield the text that the task puts out as it comes, from its beginning, until it has ended.
+
+        If an attempt fails, the text of the next one follows. Raises NotFound.
+        """
+        return self._driver.iterate(self._events.output(task_id))
+
+    def logs(
+        self, task_id: UUID | str, *, follow: bool = False, level: LogLevel = "debug", tail: int | None = None
+    ) -> Iterator[LogEntry]:
+        """Yield the records of the task's log, oldest first; with `follow` also those to come, until it has ended.
+
+        level: only records of this level, or a higher one. tail: begin with at most so many. Raises NotFound.
+        """
+        return self._driver.iterate(self._events.logs(task_id, follow=follow, level=level, tail=tail))
+
+    def follow(
+        self,
+        *,
+        after: str | None = None,
+        event: Sequence[str] = (),
+        type: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+    ) -> Iterator[Event | Reset]:
+        """Yield the events of all tasks as they happen, without end.
+
+        after: the `cursor` of an event, to begin with the next one; None to begin now, "oldest" with the oldest that is
+        kept. Each event comes once, even if the service restarts in between. A Reset stands for events that the service
+        no longer keeps.
+        """
+        return self._driver.iterate(self._events.follow(after, event, type=type, queue=queue, tag=tag))
+
+    def cancel(self, task_id: UUID | str) -> Task:
+        """Cancel the task; a running one may still end otherwise. Raises NotFound, Conflict (it has ended)."""
+        return self._driver.run(self._tasks.cancel(task_id))
+
+    def input(self, task_id: UUID | str, name: str, value: Any, *, asked_at: datetime | None = None) -> Task:
+        """Answer the task's question of that name (Task.input); asked_at: only the one that was asked then.
+
+        Raises NotFound, Conflict (it does not ask this, it is answered, or its time is over), InvalidRequest with every
+        fault of the value.
+        """
+        return self._driver.run(self._tasks.input(task_id, name, value, asked_at))
+
+    def retry(self, task_id: UUID | str, *, from_: str | None = None, forget: Sequence[str] = ()) -> Task:
+        """Run a failed or cancelled task again, under the same id; it keeps its steps and its completed children.
+
+        from_: a step to forget, with all that were stored after it; or forget: only these. Not sent again without an
+        answer. Raises NotFound, Conflict (any other status), InvalidRequest (there is no such step).
+        """
+        return self._driver.run(self._tasks.retry(task_id, from_, forget))
+
+    def replay(
+        self,
+        task_id: UUID | str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        keep_steps: bool = False,
+        options: SubmitOptions | None = None,
+    ) -> Handle[Any]:
+        """Submit a task once more as a new one, by default with the same params and options.
+
+        keep_steps: it begins with the steps of the other one, its children excepted. Raises NotFound, InvalidRequest.
+        """
+        return self._handle(
+            self._driver.run(self._tasks.replay(task_id, params, keep_steps=keep_steps, options=options))
+        )
+
+    def delete(self, task_id: UUID | str) -> None:
+        """Erase a task that has ended, with everything that belongs to it. Raises NotFound, Conflict (it is open)."""
+        return self._driver.run(self._tasks.delete(task_id))
+
+    def find_many(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        type: str | Sequence[str] | None = None,
+        queue: str | Sequence[str] | None = None,
+        tag: str | None = None,
+        parent: UUID | str | None = None,
+        group: str | None = None,
+        schedule_id: UUID | str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        ended_after: datetime | None = None,
+        ended_before: datetime | None = None,
+        error: str | None = None,
+        q: str | None = None,
+        owner: str | None = None,
+        bulk: UUID | str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Task]:
+        """Yield tasks, newest first, at most `limit`; pages are read as they are needed.
+
+        parent: only its children. error: the id of a failure group. q: a text in the params or the error. owner: whose,
+        for admins. bulk: the tasks that a bulk action has cancelled or retried.
+        """
+        filters = {
+            "status": status, "type": type, "queue": queue, "tag": tag, "parent": parent, "group": group,
+            "schedule_id": schedule_id, "created_after": created_after, "created_before": created_before,
+            "ended_after": ended_after, "ended_before": ended_before, "error": error, "q": q, "owner": owner,
+            "bulk": bulk,
+        }  # fmt: skip
+        return self._driver.iterate(self._tasks.find_many(limit, **filters))
+
+    def find_type(self, name: str) -> dict[str, Any]:
+        """Return a task type as `GET /type/{name}` shows it: its schemas, defaults and an example. Raises NotFound."""
+        return self._driver.run(self._tasks.find_type(name))
+
+    def usage(
+        self,
+        *,
+        first: date | None = None,
+        last: date | None = None,
+        group: Sequence[Literal["day", "owner", "type"]] | None = None,
+        type: str | None = None,
+        owner: str | None = None,
+    ) -> Usage:
+        """Return the usage of the days from `first` to `last` (UTC), both included; by default the last 30 days.
+
+        Rows are by day, owner and type, or by `group`. Raises InvalidRequest.
+        """
+        query = {"from": first, "to": last, "group": group or None, "type": type, "owner": owner}
+        return self._driver.run(self._tasks.usage(**query))
+
+    def stats(
+        self,
+        *,
+        window: Window = "1h",
+        group: StatsGroup = "none",
+        type: str | None = None,
+        queue: str | None = None,
+        owner: str | None = None,
+    ) -> Stats:
+        """Return what happened to tasks in a window of time, and how many are open. group: what to tell apart."""
+        query = {"window": window, "group": group, "type": type, "queue": queue, "owner": owner}
+        return self._driver.run(self._tasks.stats(**query))
+
+    def _handle(self, submitted: Submitted, codec: Codec | None = None) -> Handle[Any]:
+        return Handle(self, submitted.task_id, submitted.awaits_restart, codec)
+
+
+@dataclass(frozen=True)
+class Handle(Generic[R]):
+    """A submitted task.
+
+    awaits_restart: the service was stopping when it took the task, and runs it after its restart; `wait` and `result`
+    wait for that, too.
+    """
+
+    client: Tasker
+    task_id: UUID
+    awaits_restart: bool = False
+    codec: Codec | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        """The address of the task."""
+        return self.client.url_of(self.task_id)
+
+    def wait(self, timeout: timedelta | float | None = None) -> Task:
+        """Return the task once it has ended. Raises WaitTimeout after `timeout` (None: never)."""
+        return self.client.wait(self.task_id, timeout)
+
+    def result(self, timeout: timedelta | float | None = None) -> R:
+        """Wait, and return the result. Raises TaskFailed, TaskCancelled, WaitTimeout."""
+        client = self.client
+        result: R = client._driver.run(client._tasks.result(self.task_id, timeout, self.codec))
+        return result
+
+    def get(self, *, attempts: bool = False, steps: bool = False, children: bool = False) -> Task:
+        """Return the task as it is now, with its attempts, steps and newest children if asked for."""
+        return self.client.get(self.task_id, attempts=attempts, steps=steps, children=children)
+
+    def status(self) -> Status:
+        """Return the task's status now."""
+        return self.get().status
+
+    def steps(self) -> Sequence[Step]:
+        """Return what the task has done once and remembers, or waits for."""
+        return self.client.steps(self.task_id)
+
+    def events(self, *, after: int = 0) -> Iterator[Event]:
+        """Yield the task's events as they happen, until it has ended."""
+        return self.client.events(self.task_id, after=after)
+
+    def output(self) -> Iterator[str]:
+        """Yield the text that the task puts out as it comes, from its beginning, until it has ended."""
+        return self.client.output(self.task_id)
+
+    def logs(self, *, follow: bool = False, level: LogLevel = "debug", tail: int | None = None) -> Iterator[LogEntry]:
+        """Yield the records of the task's log, oldest first; with `follow` also those to come, until it has ended."""
+        return self.client.logs(self.task_id, follow=follow, level=level, tail=tail)
+
+    def input(self, name: str, value: Any, *, asked_at: datetime | None = None) -> Task:
+        """Answer the task's question of that name. Raises Conflict, InvalidRequest."""
+        return self.client.input(self.task_id, name, value, asked_at=asked_at)
+
+    def cancel(self) -> Task:
+        """Cancel the task. Raises Conflict if it has ended."""
+        return self.client.cancel(self.task_id)
+
+    def retry(self, *, from_: str | None = None, forget: Sequence[str] = ()) -> Task:
+        """Run the task again, failed or cancelled, under the same id. Raises Conflict, InvalidRequest."""
+        return self.client.retry(self.task_id, from_=from_, forget=forget)
+
+    def delete(self) -> None:
+        """Erase the task, with everything that belongs to it. Raises Conflict if it is open."""
+        return self.client.delete(self.task_id)
