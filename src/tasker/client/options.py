@@ -25,6 +25,7 @@ class SubmitOptions:
     run_at: datetime | None = None
     timeout: timedelta | float | None = None
     retry: Mapping[str, Any] | int | None = None
+    retention: timedelta | float | Literal["forever"] | None = None
     tags: Sequence[str] | None = None
     metadata: Mapping[str, Any] | None = None
     deadline: datetime | None = None
