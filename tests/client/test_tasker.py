@@ -6,8 +6,10 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -39,6 +41,25 @@ def client(service: Server) -> Iterator[Tasker]:
 def test_run_returns_the_result(client: Tasker) -> None:
     assert client.run("sum", 4, 2) == 6
     assert client.run("reverse", text="Hello Seemplicity") == "yticilpmeeS olleH"
+
+
+def test_a_task_under_an_id_of_ones_own_is_one_task(client: Tasker) -> None:
+    task_id, submission = uuid4(), {"type": "sum", "params": [4, 2]}
+    assert [client.put(task_id, submission, wait=True).result for _ in range(2)] == [6, 6]
+    assert client.put(task_id, submission).attempt == 1
+    with pytest.raises(Conflict):
+        client.put(task_id, {"type": "sum", "params": [4, 3]})
+    with pytest.raises(InvalidRequest):
+        client.put(uuid4(), {"type": "sum", "params": ["four", 2]}, wait=True)
+    assert client.get(task_id).result == 6
+
+
+def test_a_task_that_was_put_is_waited_for(client: Tasker, tmp_path: Path) -> None:
+    file, task_id = tmp_path / "content", uuid4()
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(client.put, task_id, {"type": "wait_for_file", "params": [str(file)]}, wait=True)
+        file.write_text("here")
+        assert ended.result(30).result == "here"
 
 
 @pytest.mark.parametrize("value", [None, "", "é\U0001f468\u200d\U0001f469", 10**30, [1, -1], {"a": 1}])

@@ -110,6 +110,15 @@ class Tasker:
         """Submit a task with params as one list or mapping. Raises InvalidRequest."""
         return self._handle(self._driver.run(self._tasks.submit_params(type, params, options)))
 
+    def put(self, task_id: UUID | str, submission: Mapping[str, Any], *, wait: bool = False) -> Task:
+        """Submit a task under an id of your own, and return it: the same again, at any time, gives the same task.
+
+        submission: a body of POST /task, with `type`, `params` and options. wait: return it once it has ended; this
+        outlasts a restart of the service. Raises InvalidRequest, Conflict (that id has another submission), NotFound
+        (no such type, or the task is kept no longer).
+        """
+        return self._driver.run(self._tasks.put(task_id, submission, wait=wait))
+
     def run(self, target: Target, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Any:
         """Submit a task, wait until it has ended, and return its result.
 

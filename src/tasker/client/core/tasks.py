@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from msgspec import Struct
 
 from tasker.client.core.effects import Call, Flow, Reply
-from tasker.client.core.exchange import Exchange, read_body
+from tasker.client.core.exchange import PATIENCE, Exchange, read_body
 from tasker.client.core.targets import Wanted, read_result
 from tasker.client.core.waiting import LONGEST_POLL, wait_until
 from tasker.client.errors import AwaitsRestart, TaskCancelled, TaskFailed, WaitTimeout
@@ -48,6 +48,16 @@ class TaskCalls:
 
     def submit_params(self, type: str, params: Any, options: SubmitOptions | None) -> Call[Submitted]:
         return self.submit(Wanted(type, params, options or SubmitOptions()))
+
+    def put(self, task_id: UUID | str, submission: Mapping[str, Any], *, wait: bool) -> Call[Task]:
+        path = _path(task_id)
+        if not wait:
+            return (yield from self.exchange.read("PUT", path, Task, body=submission))
+        reply = yield from self.exchange.send("PUT", path, body=submission, wait=LONGEST_POLL, retries=PATIENCE)
+        task = read_body(reply, Task)
+        if task.status.is_terminal and task.is_whole:
+            return task
+        return (yield from self.wait(task_id, None))
 
     def run(self, wanted: Wanted) -> Call[Any]:
         reply = yield from self._submit(wanted, wait=LONGEST_POLL)
