@@ -1,0 +1,147 @@
+"""The worker's side: load a Django project, and make a task function of each of its tasks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import django
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.db import close_old_connections
+from django.utils.module_loading import module_has_submodule
+
+from tasker import Context, SyncContext, task
+from tasker.contrib.django import framework
+from tasker.contrib.django.attempts import DjangoAttempt
+from tasker.contrib.django.backend import TaskerBackend
+from tasker.contrib.django.definitions import is_packed, parameters_of
+from tasker.contrib.django.results import find_definition
+from tasker.errors import RegistrationError
+from tasker.tasktypes.registry import Registry
+
+_CONTEXT = "tasker_context"
+"""The parameter that gets Tasker's context."""
+
+
+def make_functions(module: str) -> dict[str, Callable[..., Any]]:
+    """Set Django up, and return a task function for each task of the project, by name, as members of `module`.
+
+    Raises ImproperlyConfigured if DJANGO_SETTINGS_MODULE is not set, and whatever an import of the project raises.
+    """
+    django.setup()
+    return {definition.module_path: _make_function(definition, module) for definition in find_tasks(module)}
+
+
+def find_tasks(module: str) -> Iterator[framework.Task]:
+    """Yield the tasks in `tasks` of each installed app and in the MODULES of each TaskerBackend; not in `module`."""
+    names = [f"{app.name}.tasks" for app in apps.get_app_configs() if module_has_submodule(app.module, "tasks")]
+    for backend in framework.task_backends.all():
+        if isinstance(backend, TaskerBackend):
+            names += backend.options.get("MODULES", ())
+    found = (path for name in dict.fromkeys(names) if name != module for path in _paths_in(import_module(name)))
+    definitions = (find_definition(path) for path in dict.fromkeys(found))
+    yield from (definition for definition in definitions if definition is not None)
+
+
+def _paths_in(module: ModuleType) -> Iterator[str]:
+    return (member.module_path for member in vars(module).values() if isinstance(member, framework.Task))
+
+
+def _make_function(definition: framework.Task, module: str) -> Any:
+    """Return a task function that runs a task of Django, with a type for each parameter that Tasker can check."""
+    parameters = parameters_of(definition)
+    packed = is_packed(parameters)
+    function = (
+        _make_async(definition, packed)
+        if inspect.iscoroutinefunction(definition.func)
+        else _make_sync(definition, packed)
+    )
+    function.__module__ = module
+    function.__qualname__ = function.__name__ = definition.func.__name__
+    function.__doc__ = definition.func.__doc__
+    function.__wrapped__ = definition.func  # where it is, and what it says of itself
+    task(name=definition.module_path, **_options_of(definition))(function)
+    if packed:
+        _give(function, [_packed("args", list[Any]), _packed("kwargs", dict[str, Any])])
+        return function
+    _give(function, _typed(definition, parameters))
+    if not _is_suitable(function):
+        _give(function, [parameter.replace(annotation=Any) for parameter in parameters])
+    return function
+
+
+def _make_sync(definition: framework.Task, packed: bool) -> Any:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        attempt = _attempt(definition, packed, args, kwargs)
+        close_old_connections()
+        try:
+            with attempt:
+                return attempt.normalize(definition.func(*attempt.args, **attempt.kwargs))
+        finally:
+            close_old_connections()
+
+    return run
+
+
+def _make_async(definition: framework.Task, packed: bool) -> Any:
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        attempt = _attempt(definition, packed, args, kwargs)
+        await sync_to_async(close_old_connections)()
+        try:
+            with attempt:
+                return attempt.normalize(await definition.func(*attempt.args, **attempt.kwargs))
+        finally:
+            await sync_to_async(close_old_connections)()
+
+    return run
+
+
+def _attempt(definition: framework.Task, packed: bool, args: Sequence[Any], kwargs: dict[str, Any]) -> DjangoAttempt:
+    context = kwargs.pop(_CONTEXT)
+    if packed:
+        args, kwargs = args  # the two params
+    return DjangoAttempt(definition, context, args, kwargs)
+
+
+def _options_of(definition: framework.Task) -> Mapping[str, Any]:
+    backend = definition.get_backend()
+    own = backend.options if isinstance(backend, TaskerBackend) else {}
+    return {
+        "queue": definition.queue_name,
+        "priority": definition.priority,
+        "retry": getattr(definition, "retry", None) or own.get("RETRY"),
+        "timeout": getattr(definition, "timeout", None) or own.get("TIMEOUT"),
+    }
+
+
+def _packed(name: str, type: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=type, default=type())
+
+
+def _typed(definition: framework.Task, parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Return the parameters with their types; Any for each if one of the annotations cannot be resolved."""
+    try:
+        hints = get_type_hints(definition.func, include_extras=True)
+    except Exception:  # of names that are imported for type checkers alone
+        hints = {}
+    return [parameter.replace(annotation=hints.get(parameter.name, Any)) for parameter in parameters]
+
+
+def _give(function: Any, parameters: Sequence[inspect.Parameter]) -> None:
+    """Give a function these parameters, and Tasker's context. What it returns may be any JSON."""
+    kind = SyncContext if not inspect.iscoroutinefunction(function) else Context
+    context = inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
+    function.__signature__ = inspect.Signature([*parameters, context])
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in [*parameters, context]}
+
+
+def _is_suitable(function: Callable[..., Any]) -> bool:
+    try:
+        Registry().add(function)
+    except RegistrationError:  # a model's class as the type, for example, or a default of another type
+        return False
+    return True
