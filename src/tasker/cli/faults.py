@@ -13,6 +13,7 @@ _CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
     (client.AwaitsRestart, Exit.AWAITS_RESTART),
     (client.WaitTimeout, Exit.WAIT_TIMED_OUT),
     (client.GroupTimeout, Exit.WAIT_TIMED_OUT),
+    (client.BulkTimeout, Exit.WAIT_TIMED_OUT),
     (client.NotAllowed, Exit.NOT_ALLOWED),
     (client.NotFound, Exit.NOT_FOUND),
     (client.Conflict, Exit.CONFLICT),

@@ -13,6 +13,7 @@ from tasker.client.aio import AsyncHandle, AsyncTasker
 from tasker.client.driving import DEFAULT_URL
 from tasker.client.errors import (
     AwaitsRestart,
+    BulkTimeout,
     ClientError,
     Conflict,
     GroupTimeout,
@@ -27,13 +28,22 @@ from tasker.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from tasker.client.options import SubmitOptions
+from tasker.client.options import Filter, SubmitOptions
+from tasker.client.resources.audit import AsyncAudit, Audit
+from tasker.client.resources.bulk import AsyncBulkActions, BulkActions
+from tasker.client.resources.failures import AsyncFailures, Failures
 from tasker.client.resources.groups import AsyncGroups, Groups
 from tasker.client.resources.keys import AsyncKeys, Keys
 from tasker.client.resources.queues import AsyncQueues, Queues
 from tasker.client.resources.schedules import AsyncSchedules, Schedules
+from tasker.client.resources.types import AsyncTypes, Types
+from tasker.client.resources.webhooks import AsyncWebhooks, Webhooks
+from tasker.client.resources.workers import AsyncWorkers, Workers
 from tasker.client.sync import Handle, Tasker
+from tasker.wire.audit import AuditEntry
+from tasker.wire.bulk import Bulk, BulkReply
 from tasker.wire.events import Event, LogEntry, Reset
+from tasker.wire.failures import FailureGroup
 from tasker.wire.groups import Group
 from tasker.wire.keys import Key, NewKey
 from tasker.wire.queues import Queue
@@ -42,20 +52,39 @@ from tasker.wire.schedules import Schedule
 from tasker.wire.stats import Stats
 from tasker.wire.steps import Question, Step
 from tasker.wire.tasks import Task
+from tasker.wire.types import TaskType
 from tasker.wire.usage import Usage
+from tasker.wire.webhooks import Delivery, Webhook, WebhookWithSecret
+from tasker.wire.workers import Worker
 
 __all__ = [
     "DEFAULT_URL",
+    "AsyncAudit",
+    "AsyncBulkActions",
+    "AsyncFailures",
     "AsyncGroups",
     "AsyncHandle",
     "AsyncKeys",
     "AsyncQueues",
     "AsyncSchedules",
     "AsyncTasker",
+    "AsyncTypes",
+    "AsyncWebhooks",
+    "AsyncWorkers",
+    "Audit",
+    "AuditEntry",
     "AwaitsRestart",
+    "Bulk",
+    "BulkActions",
+    "BulkReply",
+    "BulkTimeout",
     "ClientError",
     "Conflict",
+    "Delivery",
     "Event",
+    "FailureGroup",
+    "Failures",
+    "Filter",
     "Group",
     "GroupTimeout",
     "Groups",
@@ -81,10 +110,17 @@ __all__ = [
     "Task",
     "TaskCancelled",
     "TaskFailed",
+    "TaskType",
     "Tasker",
+    "Types",
     "Unavailable",
     "UnexpectedReply",
     "Unreachable",
     "Usage",
     "WaitTimeout",
+    "Webhook",
+    "WebhookWithSecret",
+    "Webhooks",
+    "Worker",
+    "Workers",
 ]

@@ -17,10 +17,16 @@ from tasker.client.core.targets import Target, codec_of_results, settle
 from tasker.client.core.tasks import Submitted, TaskCalls
 from tasker.client.driving import AsyncDriver, find_service
 from tasker.client.options import SubmitOptions
+from tasker.client.resources.audit import AsyncAudit
+from tasker.client.resources.bulk import AsyncBulkActions
+from tasker.client.resources.failures import AsyncFailures
 from tasker.client.resources.groups import AsyncGroups
 from tasker.client.resources.keys import AsyncKeys
 from tasker.client.resources.queues import AsyncQueues
 from tasker.client.resources.schedules import AsyncSchedules
+from tasker.client.resources.types import AsyncTypes
+from tasker.client.resources.webhooks import AsyncWebhooks
+from tasker.client.resources.workers import AsyncWorkers
 from tasker.model import LogLevel, Status
 from tasker.model.stats import StatsGroup, Window
 from tasker.wire.events import Event, LogEntry, Reset
@@ -63,6 +69,12 @@ class AsyncTasker:
         self._driver = driver
         self._tasks = TaskCalls(driver.exchange)
         self._events = EventCalls(driver.exchange)
+        self.audit = AsyncAudit(driver)
+        self.bulk = AsyncBulkActions(driver)
+        self.failures = AsyncFailures(driver)
+        self.types = AsyncTypes(driver)
+        self.webhooks = AsyncWebhooks(driver)
+        self.workers = AsyncWorkers(driver)
         self.groups = AsyncGroups(driver)
         self.keys = AsyncKeys(driver)
         self.queues = AsyncQueues(driver)

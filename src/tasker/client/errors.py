@@ -13,7 +13,8 @@ ClientError
 ├── TaskCancelled      the task was cancelled
 ├── AwaitsRestart      the service is stopping: it has stored the task, and runs it after its restart
 ├── WaitTimeout        the task was still open when the timeout passed
-└── GroupTimeout       tasks of the group were still open when the timeout passed
+├── GroupTimeout       tasks of the group were still open when the timeout passed
+└── BulkTimeout        the bulk action was not over when the timeout passed
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from uuid import UUID
 
 from tasker.errors import Fault, TaskerError
 from tasker.model import TaskProblem
+from tasker.wire.bulk import Bulk
 from tasker.wire.groups import Group
 from tasker.wire.tasks import Task
 
@@ -140,6 +142,15 @@ class GroupTimeout(ClientError, TimeoutError):
     def __init__(self, group: Group, waited: timedelta) -> None:
         super().__init__(f"the group {group.name} has open tasks after {waited.total_seconds():g} s; they go on")
         self.group = group
+        self.waited = waited
+
+
+class BulkTimeout(ClientError, TimeoutError):
+    """The bulk action was not over when the timeout passed; it goes on. `bulk` is how it was last seen."""
+
+    def __init__(self, bulk: Bulk, waited: timedelta) -> None:
+        super().__init__(f"bulk action {bulk.bulk_id} is not over after {waited.total_seconds():g} s; it goes on")
+        self.bulk = bulk
         self.waited = waited
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 from uuid import UUID
 
 
@@ -43,6 +43,30 @@ class SubmitOptions:
         """Return the members of the request body that these options set."""
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "idempotency_key"}
         return {name: _plain(value) for name, value in given.items() if value is not None}
+
+
+class Filter(TypedDict, total=False):
+    """Which tasks: every given member must match, as in `GET /task`.
+
+    parent: the task that started them. error: the id of a failure group. q: a text in the params or the error. bulk:
+    the action that cancelled or retried them. owner: whose, for admins.
+    """
+
+    status: str | Sequence[str] | None
+    type: str | Sequence[str] | None
+    queue: str | Sequence[str] | None
+    tag: str | None
+    parent: UUID | str | None
+    group: str | None
+    schedule_id: UUID | str | None
+    created_after: datetime | None
+    created_before: datetime | None
+    ended_after: datetime | None
+    ended_before: datetime | None
+    error: str | None
+    q: str | None
+    owner: str | None
+    bulk: UUID | str | None
 
 
 def as_timedelta(value: timedelta | float) -> timedelta:

@@ -17,10 +17,16 @@ from tasker.client.core.targets import Target, codec_of_results, settle
 from tasker.client.core.tasks import Submitted, TaskCalls
 from tasker.client.driving import Driver, find_service
 from tasker.client.options import SubmitOptions
+from tasker.client.resources.audit import Audit
+from tasker.client.resources.bulk import BulkActions
+from tasker.client.resources.failures import Failures
 from tasker.client.resources.groups import Groups
 from tasker.client.resources.keys import Keys
 from tasker.client.resources.queues import Queues
 from tasker.client.resources.schedules import Schedules
+from tasker.client.resources.types import Types
+from tasker.client.resources.webhooks import Webhooks
+from tasker.client.resources.workers import Workers
 from tasker.model import LogLevel, Status
 from tasker.model.stats import StatsGroup, Window
 from tasker.wire.events import Event, LogEntry, Reset
@@ -63,6 +69,12 @@ class Tasker:
         self._driver = driver
         self._tasks = TaskCalls(driver.exchange)
         self._events = EventCalls(driver.exchange)
+        self.audit = Audit(driver)
+        self.bulk = BulkActions(driver)
+        self.failures = Failures(driver)
+        self.types = Types(driver)
+        self.webhooks = Webhooks(driver)
+        self.workers = Workers(driver)
         self.groups = Groups(driver)
         self.keys = Keys(driver)
         self.queues = Queues(driver)

@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from tasker.model.bulk import BulkState
 from tasker.model.control import Action
-from tasker.wire.shapes import Moment, choices
+from tasker.wire.shapes import Always, Moment, choices
 
 
 class BulkReply(Struct, frozen=True, kw_only=True):
@@ -57,15 +57,17 @@ class Bulk(BulkReceipt, frozen=True, kw_only=True):
     undoes.
     """
 
-    action: Annotated[str, choices(Action)]
-    filter: dict[str, Any]
-    given: int | None
-    at_most: int | None
-    owner: str
-    key_id: str | None
-    undo_of: UUID | None
-    started_at: Moment
-    ended_at: Moment | None
+    # The client reads a receipt as a Bulk, too: hence the defaults.
+
+    action: Always[Annotated[str, choices(Action)]] = ""
+    filter: Always[dict[str, Any]] = {}
+    given: Always[int | None] = None
+    at_most: Always[int | None] = None
+    owner: Always[str] = ""
+    key_id: Always[str | None] = None
+    undo_of: Always[UUID | None] = None
+    started_at: Always[Moment] | None = None
+    ended_at: Always[Moment | None] = None
 
 
 class BulkPage(Struct, frozen=True, kw_only=True):

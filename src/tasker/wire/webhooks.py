@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.model.webhooks import DeliveryStatus, Failure, WebhookFormat, WebhookStatus
-from tasker.wire.shapes import Moment
+from tasker.wire.shapes import Always, Moment
 
 EventName = Annotated[str, Meta(examples=["task.completed"])]
 
@@ -22,22 +22,24 @@ class Webhook(Struct, frozen=True, kw_only=True):
     owners' tasks.
     """
 
+    # The client reads a receipt as a Webhook, too: hence the defaults.
+
     webhook_id: UUID
-    url: str
-    events: list[EventName]
-    type: str | None
-    queue: str | None
-    tag: str | None
-    description: str | None
-    format: WebhookFormat
+    url: Always[str] = ""
+    events: Always[list[EventName]] = []
+    type: Always[str | None] = None
+    queue: Always[str | None] = None
+    tag: Always[str | None] = None
+    description: Always[str | None] = None
+    format: Always[WebhookFormat] = "standard"
     status: WebhookStatus
-    reason: str | None
-    failing_since: Moment | None
-    created_at: Moment
-    is_signed: bool
-    old_secret_until: Moment | None
-    task_id: UUID | None
-    all_owners: bool
+    reason: Always[str | None] = None
+    failing_since: Always[Moment | None] = None
+    created_at: Always[Moment] | None = None
+    is_signed: Always[bool] = True
+    old_secret_until: Always[Moment | None] = None
+    task_id: Always[UUID | None] = None
+    all_owners: Always[bool] = False
     links: dict[str, str]
 
 
@@ -77,20 +79,22 @@ class Delivery(Struct, frozen=True, kw_only=True):
     task_id: null for the end of a group, which `group` names.
     """
 
+    # The client reads a receipt as a Delivery, too: hence the defaults.
+
     delivery_id: UUID
     webhook_id: UUID
-    event_id: str
-    event: EventName
-    task_id: UUID | None
+    event_id: Always[str] = ""
+    event: Always[EventName] = ""
+    task_id: Always[UUID | None] = None
     group: str | None = None
     status: DeliveryStatus
-    attempts: int
-    created_at: Moment
-    attempted_at: Moment | None
-    next_attempt_at: Moment | None
-    response_code: int | None
-    duration: float | None
-    error: DeliveryFailure | None
+    attempts: Always[int] = 0
+    created_at: Always[Moment] | None = None
+    attempted_at: Always[Moment | None] = None
+    next_attempt_at: Always[Moment | None] = None
+    response_code: Always[int | None] = None
+    duration: Always[float | None] = None
+    error: Always[DeliveryFailure | None] = None
     links: dict[str, str]
 
 
