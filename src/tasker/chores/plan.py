@@ -12,6 +12,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from tasker.chores.drain import drain_inbox
 from tasker.chores.fire import fire_schedules
 from tasker.chores.lead import run_with_lead
 from tasker.chores.loop import BATCH, Chore, run_chores
@@ -19,6 +20,7 @@ from tasker.chores.reap import erase_secrets, reap
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
 from tasker.service import Service
+from tasker.service.inbox import LATE
 
 REFRESH_KEYS_EVERY = timedelta(seconds=1)
 """How long a process may not know which keys another one has changed."""
@@ -65,6 +67,8 @@ def process_chores(engine: Engine, service: Service, *, api: bool) -> list[Chore
         chores.append(Chore("clock", timedelta(seconds=10), partial(_follow_clock, engine)))
     if engine.is_shared and api:
         chores += _lookups(service)
+        # What the leader does at once, if it knows the inbox: it may be of a version that does not.
+        chores.append(Chore("inbox", LATE, partial(service.inbox.run_once, late=LATE), full=1))
     elif engine.is_shared:
         chores.append(Chore("keys", _MINUTE, service.keys.refresh))
     return chores
@@ -95,6 +99,7 @@ async def run_all(
         async with asyncio.TaskGroup() as group:
             group.create_task(run_chores(of_store))
             group.create_task(fire_schedules(service.schedules, clock))
+            group.create_task(drain_inbox(service.inbox))
             group.create_task(dispatch())
 
     async with asyncio.TaskGroup() as group:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime, timedelta
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -24,9 +25,8 @@ from tasker.model import (
 )
 from tasker.model.keys import Caller
 from tasker.requests.submissions import RetryOptions, Submission
-from tasker.rules.secrets import hide
+from tasker.rules.secrets import Places, hide
 from tasker.service.webhooks import with_webhook
-from tasker.tasktypes.registry import TaskType
 from tasker.validation.encoding import decode_exact
 
 _encode = msgspec.json.Encoder().encode
@@ -70,8 +70,25 @@ def check_submission(caller: Caller, submission: Submission, task_id: UUID | Non
         raise Invalid("the task would depend on itself", faults=[fault])
 
 
+class TypeDefaults(Protocol):
+    """What a draft takes from its type."""
+
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def policy_json(self) -> bytes: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def retention(self) -> Retention | None: ...
+    @property
+    def secrets(self) -> Places | None: ...
+
+
 def draft_of(
-    caller: Caller, task_type: TaskType, submission: Submission, now: datetime, task_id: UUID | None = None
+    caller: Caller, task_type: TypeDefaults, submission: Submission, now: datetime, task_id: UUID | None = None
 ) -> Draft:
     """Return the draft of a submission, with its type's defaults and a new id (or `task_id`, the client's own).
 

@@ -22,6 +22,7 @@ from tasker.service.feed import Feed
 from tasker.service.following import Following
 from tasker.service.groups import GroupService
 from tasker.service.hub import Hub
+from tasker.service.inbox import MAX_BODY, Inbox
 from tasker.service.keys import Keys
 from tasker.service.queues import Load, Queues
 from tasker.service.readiness import Health, ReadinessCheck, StoreCheck
@@ -45,7 +46,7 @@ class Service:
     max_pending: limit of pending tasks; None for any number. public_load: see queues.Load. max_queues: limit of an
     owner's queues with open tasks, and of queues with settings. max_schedules: limit of an owner's schedules.
     child_limits: of the children of one task. min_interval: shortest time between two ticks of a schedule. url_rules:
-    where the webhooks of submissions may lead. max_answer: see StepService.
+    where the webhooks of submissions may lead. max_answer: see StepService. max_body: see Inbox.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Service:
         history: History | None = None,
         url_rules: UrlRules | None = None,
         max_answer: int = MAX_ANSWER,
+        max_body: int = MAX_BODY,
     ) -> None:
         is_shared = engine.is_shared
         load, cursors = Load(public_load), Cursors(engine.keys)
@@ -98,7 +100,11 @@ class Service:
             limit=max_schedules,
             min_interval=min_interval,
         )
-        self.tasks = Tasks(engine, registry, cursors, open_queues)
+        pending = Admission(self.queues.stats, clock, max_pending)
+        self.inbox = Inbox(
+            engine.inbox, registry, reading, clock, admission=pending, open_queues=open_queues, max_size=max_body
+        )
+        self.tasks = Tasks(engine, registry, cursors, open_queues, self.inbox)
         self.steps = StepService(engine, clock, self.tasks, reading.threads, max_answer)
         self.following = Following(engine, self.tasks, hub)
         self.bulk = Bulk(engine, clock, cursors, open_queues)
@@ -110,7 +116,7 @@ class Service:
             tasks=self.tasks,
             schedules=self.schedules,
             budgets=self.budgets,
-            admission=Admission(self.queues.stats, clock, max_pending),
+            admission=pending,
             open_queues=open_queues,
             store_check=store_check,
         )

@@ -17,6 +17,7 @@ from tasker.requests.steps import check_names
 from tasker.rules.secrets import find_masks
 from tasker.service.admission import OpenQueues
 from tasker.service.cursors import Cursors
+from tasker.service.inbox import Inbox
 from tasker.tasktypes.registry import Registry
 
 _MOST_STEPS = 1_000_000
@@ -31,10 +32,14 @@ class Tasks:
     _registry: Registry
     _cursors: Cursors
     _open_queues: OpenQueues
+    _inbox: Inbox
 
     async def find(self, caller: Caller, task_id: UUID) -> Task | None:
         """Return the task; None if there is none, or the caller may not see it."""
         task = await self._engine.find(task_id)
+        if task is None and self._inbox.store is not None:
+            # Read again: it has been taken in, or another process has just done that.
+            task = await self._inbox.find(task_id) or await self._engine.find(task_id)
         return task if task is None or caller.sees(task.owner) else None
 
     async def get(self, caller: Caller, task_id: UUID) -> Task:
@@ -85,6 +90,11 @@ class Tasks:
     async def cancel(self, caller: Caller, task_id: UUID) -> Task:
         """Cancel a pending task; ask a running one to stop. Raises NotFound, Conflict (it has ended)."""
         await self.check_owner(caller, task_id)
+        try:
+            return await self._engine.cancel(task_id)
+        except NotFound:
+            if not await self._inbox.admit(task_id):
+                raise
         return await self._engine.cancel(task_id)
 
     async def retry(self, caller: Caller, task_id: UUID, forget: Forget | None = None) -> Task:

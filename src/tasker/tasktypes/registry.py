@@ -116,7 +116,7 @@ class Registry:
         default_timeout: timedelta = timedelta(seconds=300),
         default_retention: Retention = timedelta(days=30),
     ) -> None:
-        self._default_retention = default_retention
+        self.default_retention = default_retention
         self._default_timeout = default_timeout
         self.faults: list[LoadFault] = []
         self._types: dict[str, TaskType] = {}
@@ -138,7 +138,7 @@ class Registry:
                 f"{known.function.__qualname__} at {known.source}; choose another with @task(name=...)"
             )
         self._types[task_type.name] = task_type.with_timeout(self._default_timeout).with_retention(
-            self._default_retention
+            self.default_retention
         )
         return self._types[task_type.name]
 

@@ -56,6 +56,7 @@ def make_service(
         min_interval=settings.min_interval,
         url_rules=settings.url_rules,
         max_answer=int(settings.max_result),
+        max_body=int(settings.max_body),
     )
 
 

@@ -38,6 +38,7 @@ from tasker.engines.postgres.storage import bring_up_to_date
 from tasker.engines.postgres.stored_steps import StoredSteps
 from tasker.engines.postgres.stores.archive import PostgresArchive
 from tasker.engines.postgres.stores.bulk import PostgresBulks
+from tasker.engines.postgres.stores.inbox import PostgresInbox
 from tasker.engines.postgres.stores.journal import PostgresJournal
 from tasker.engines.postgres.stores.keys import PostgresKeys
 from tasker.engines.postgres.stores.lead import PostgresLead
@@ -214,6 +215,9 @@ class PostgresEngine:
         )
         self.lead: protocol.Lead = self._lead
         self.peers: protocol.Peers = PostgresPeers(connections, named, self._steps)
+        self.inbox: protocol.InboxStore | None = PostgresInbox(
+            connections, named, texts.schema, self._submits, self._listener
+        )
 
     async def start(self) -> None:
         """Listen to other processes, and look at the database's clock. Raises ConfigError."""

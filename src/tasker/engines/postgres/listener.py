@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import asyncpg
@@ -39,6 +39,8 @@ class Listener:
         self._connection: Connection = None
         self._names: dict[str, str] = {}
         """The held names of workers, and their channels."""
+        self._wakes: dict[str, Callable[[], None]] = {}
+        """What is called for a notification of further channels."""
         self._one_at_a_time = asyncio.Lock()
         self._answered_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
@@ -71,6 +73,23 @@ class Listener:
                 self._names[name] = channel
         return name in self._names and self.is_connected
 
+    async def listen(self, channel: str, wake: Callable[[], None]) -> None:
+        """Call `wake` for each notification of a channel, and after a broken connection, until `unlisten`."""
+        self._wakes[channel] = wake
+        await self._with_connection(lambda connection: connection.add_listener(channel, self._on_wake))
+
+    async def unlisten(self, channel: str) -> None:
+        """End what `listen` began."""
+        self._wakes.pop(channel, None)
+        await self._with_connection(lambda connection: connection.remove_listener(channel, self._on_wake))
+
+    async def _with_connection(self, use: Callable[[Connection], Awaitable[None]]) -> None:
+        """Use the connection; where it is broken, the next one is made as is wanted then."""
+        if self.is_connected:
+            with contextlib.suppress(*LOST, asyncpg.PostgresError):
+                async with self._one_at_a_time:
+                    await use(self._connection)
+
     async def execute(self, statement: str, *values: Any) -> bool:
         """Run a statement on this connection, whose commits do not wait for the disk; return whether it was stored."""
         if not self.is_connected:
@@ -96,6 +115,8 @@ class Listener:
                 await connection.add_listener(channel, self._on_notification)
             for name, channel in self._names.items():
                 await self._hold_on(connection, name, channel)
+            for channel in self._wakes:
+                await connection.add_listener(channel, self._on_wake)
         except BaseException:  # also a cancellation: no one else can close it
             connection.terminate()
             raise
@@ -104,6 +125,11 @@ class Listener:
     async def _hold_on(self, connection: Connection, name: str, channel: str) -> None:
         await _lock(connection, name)
         await connection.add_listener(channel, self._on_notification)
+
+    def _on_wake(self, _connection: Any, _pid: int, channel: str, _payload: object) -> None:
+        self._answered_at = asyncio.get_running_loop().time()
+        if channel in self._wakes:
+            self._wakes[channel]()
 
     def _on_notification(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
         self._answered_at = asyncio.get_running_loop().time()
@@ -144,6 +170,8 @@ class Listener:
             await asyncio.sleep(_AGAIN_AFTER)
             self._on_heard((), [], False)
         self._on_heard((), [], False)
+        for wake in self._wakes.values():
+            wake()
 
 
 async def _lock(connection: Connection, name: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from msgspec import structs
+
 from tasker.engines.postgres.attachments import insert_secrets
 from tasker.engines.postgres.control import TaskChanges
 from tasker.engines.postgres.groups import Member, TaskGroups
@@ -22,6 +24,8 @@ from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import NEVER, encode
 from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
+from tasker.model.inbox import TakenIn
+from tasker.rules.arrivals import answered, refused
 
 
 class Submits:
@@ -85,6 +89,29 @@ class Submits:
             refusal = await check_join(self._rows(tx), draft.webhook, ties.receipt.task_id)
         return ties if refusal is None else Ties(Receipt(draft.task_id, "refused", refusal=refusal))
 
+    async def take_in(self, tx: Transaction, arrivals: Sequence[TakenIn]) -> None:
+        """Store the drafts of arrivals: each becomes a task, if only one that has ended and says why."""
+        good = [one.draft for one in arrivals if one.error is None]
+        ended = [one for one in arrivals if one.error is not None]
+        joined = []
+        receipts = await self.store(tx, good) if good else []
+        for draft, receipt in zip(good, receipts, strict=True):
+            if receipt.refusal is not None:
+                ended.append(TakenIn(_untied(draft), refused(receipt.refusal)))
+            elif receipt.outcome == "joined":
+                joined.append(TakenIn(_untied(draft), answered(receipt.task_id)))
+        seqs = {} if not ended else await self._insert_idle(tx, [one.draft for one in ended])
+        errors = {seqs[one.draft.task_id]: one.error for one in ended if one.error and one.draft.task_id in seqs}
+        await self._ties.settle_dependants(tx, await self._ties.fail_pending(tx, errors))
+        for one in joined:
+            seq = (await self._insert_idle(tx, [one.draft]))[one.draft.task_id]
+            await tx.execute(self._queries["set_error"], seq, encode(one.error))
+            await self._changes.cancel_if_open(tx, one.draft.task_id)
+
+    async def _insert_idle(self, tx: Transaction, drafts: Sequence[Draft]) -> dict[UUID, int]:
+        """Store drafts of tasks that this transaction ends at once; return their seqs."""
+        return {row["task_id"]: row["seq"] for row in await self._insert(tx, drafts, waits=True)}
+
     async def insert_children(
         self, tx: Transaction, drafts: Sequence[Draft], held: Collection[UUID]
     ) -> dict[UUID, int]:
@@ -144,6 +171,14 @@ class Submits:
 
     def _rows(self, tx: Transaction) -> PostgresRows:
         return PostgresRows(self._texts, tx.connection, tx)
+
+
+def _untied(draft: Draft) -> Draft:
+    """Return the draft of a task that ends at once, whatever other tasks do."""
+    extra = None if draft.extra is None else structs.replace(draft.extra, depends_on=(), depends_on_group=None)
+    return structs.replace(
+        draft, extra=extra, unique_key=None, cache_key=None, refusal=None, join_refusal=None, run_at=None, deadline=None
+    )
 
 
 def _queued(draft: Draft, *, has_settings: bool, has_steps: bool) -> QueuedTask:

@@ -21,6 +21,7 @@ from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.engine import ClaimRequest, Engine, Heartbeat, Listener
 from tasker.engines.protocol.failures import FailureStore
 from tasker.engines.protocol.groups import GroupStore
+from tasker.engines.protocol.inbox import InboxStore
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
@@ -45,6 +46,7 @@ __all__ = [
     "FailureStore",
     "GroupStore",
     "Heartbeat",
+    "InboxStore",
     "JournalStore",
     "KeyStore",
     "Lead",

@@ -13,6 +13,7 @@ from tasker.engines.protocol.bulk import BulkStore
 from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.failures import FailureStore
 from tasker.engines.protocol.groups import GroupStore
+from tasker.engines.protocol.inbox import InboxStore
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
 from tasker.engines.protocol.lead import Lead
@@ -97,6 +98,8 @@ class Engine(Protocol):
     journal: JournalStore
     lead: Lead
     peers: Peers
+    inbox: InboxStore | None
+    """None where no other program can write to the store."""
     is_shared: bool
     """Whether other processes may work on the store at the same time: the end of one then ends only its own leases."""
 

@@ -106,6 +106,7 @@ class SqliteEngine:
     """Tasks in one SQLite file; see Engine for the contract. `open_sqlite` makes one, for use on that event loop."""
 
     is_shared = False
+    inbox: protocol.InboxStore | None = None
 
     def __init__(
         self, opened: OpenDatabase, clock: Clock, journal: JournalLimits, spill_over: int, bounds: Bounds
