@@ -37,13 +37,21 @@ _COMMANDS = (
     ("input", "tasker.cli.answers:input_", "Answer a question of a task, or show it."),
     ("group", "tasker.cli.groups:app", "Show, await and cancel groups of tasks."),
     ("usage", "tasker.cli.usage:usage", "Show what tasks used up: tokens, cost, run time, counts."),
+    ("types", "tasker.cli.types:types", "List what can be submitted."),
+    ("type", "tasker.cli.types:app", "Show a task type: its params, its defaults, an example."),
+    ("stats", "tasker.cli.stats:stats", "Show what happened lately, how fast, and what is open."),
+    ("failure", "tasker.cli.failures:app", "Show what fails, and how often."),
     ("queue", "tasker.cli.queues:app", "Pause, resume and limit queues."),
     ("schedule", "tasker.cli.schedules:app", "Submit tasks by the clock."),
+    ("audit", "tasker.cli.audit:app", "Show who did what."),
     ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),
     ("profile", "tasker.cli.profiles:app", "Name the services that you use."),
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
     ("version", "tasker.cli.version:version", "Print the version and the build."),
 )
+
+_WORKERS = "tasker.cli.workers:app"
+"""The command instead of `worker` for `tasker worker ls`; other words are the files of a worker."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,5 +167,6 @@ def build(arguments: Sequence[str] = ()) -> App:
         suppress_keyboard_interrupt=False,
     )
     for name, path, help in _COMMANDS:
-        app.command(path, name=name, **({} if name in arguments[:1] else {"help": help}))
+        is_list = name == "worker" and list(arguments[1:2]) == ["ls"]
+        app.command(_WORKERS if is_list else path, name=name, **({} if name in arguments[:1] else {"help": help}))
     return app

@@ -56,6 +56,7 @@ def _advise(error: TaskerError) -> str:
 
 
 def _advise_where_to_look(error: str) -> str:
-    lists = {"no task type": "GET /type lists the types of this service.", "no task ": "`tasker ls` lists the tasks."}
-    lists |= {f"no {kind} ": f"`tasker {kind} ls` lists them." for kind in ("queue", "schedule", "key", "group")}
+    lists = {"no task type": "`tasker types` lists them.", "no task ": "`tasker ls` lists the tasks."}
+    kinds = ("queue", "schedule", "key", "group", "webhook", "bulk")
+    lists |= {f"no {kind} ": f"`tasker {kind} ls` lists them." for kind in kinds}
     return next((advice for words, advice in lists.items() if words in error), "")

@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 from tasker.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from tasker.client import Tasker
+    from tasker.client import AsyncTasker, Tasker
 
 T = TypeVar("T")
 Url = Annotated[
@@ -45,6 +45,12 @@ class Service:
         from tasker.cli.service import connect
 
         return connect(self.url, self.profile)
+
+    def connect_async(self) -> AsyncTasker:
+        """Return a client for coroutines. Raises UsageError, ConfigError."""
+        from tasker.cli.service import connect_async
+
+        return connect_async(self.url, self.profile)
 
 
 @Parameter(name="*")

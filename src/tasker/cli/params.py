@@ -19,7 +19,7 @@ from math import isinf
 from pathlib import Path
 from typing import Any
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from tasker.errors import TaskerError
 from tasker.validation.encoding import is_kept
@@ -101,9 +101,31 @@ def read_value(words: Sequence[str], schema: Mapping[str, Any]) -> Any:
     return text if "string" in taken and not taken & _kinds_of(value) else value
 
 
+def read_cell(param: str, text: str, accepts: Accepts) -> Any:
+    """Return the value of a cell of a table: a text, or what it is as JSON for a param that takes no text.
+
+    An empty cell of such a param is UNSET. Raises UsageError.
+    """
+    taken = accepts.named.get(param, frozenset())
+    if not taken or "string" in taken:
+        return text
+    if "boolean" in taken and text.lower() in {"true", "false"}:  # as Python and spreadsheets write them, too
+        return text.lower() == "true"
+    try:
+        return _parse(text) if text.strip() else UNSET
+    except ValueError:
+        kinds = " or ".join(sorted(taken))
+        raise UsageError(f"{param}: expected {kinds}, in JSON, got {text[:80]!r}") from None
+
+
 def kinds_of_schema(schema: Mapping[str, Any]) -> frozenset[str]:
     """Return the kinds of JSON that fit a schema; none if it is not simple."""
     return _kinds(schema, schema)
+
+
+def kinds_within(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str]:
+    """Return the kinds of JSON that fit a part of a schema; none if it is not simple."""
+    return _kinds(schema, whole)
 
 
 def properties_of(schema: Mapping[str, Any]) -> dict[str, frozenset[str]]:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -14,12 +14,13 @@ import msgspec
 from tasker.cli.exits import Exit
 from tasker.cli.faults import explain
 from tasker.cli.params import Accepts, UsageError, read_accepts, read_params
-from tasker.cli.targets import find_target
+from tasker.cli.targets import Target, find_target
 from tasker.cli.terminal import note, show
-from tasker.client import ClientError, NotAllowed, NotFound, Task, Tasker, WaitTimeout
+from tasker.client import AsyncTasker, ClientError, NotAllowed, NotFound, Task, Tasker, WaitTimeout
 from tasker.logs.printing import escape, has_colours
 from tasker.model import Progress
 
+_Client = TypeVar("_Client", Tasker, AsyncTasker)
 _GLANCE = timedelta(seconds=1)
 """Time between updates of the progress on a terminal."""
 
@@ -29,14 +30,22 @@ def connect(url: str | None = None, profile: str | None = None) -> Tasker:
 
     Raises UsageError, ConfigError.
     """
-    target = find_target(url, profile)
+    return _connect(Tasker, find_target(url, profile))
+
+
+def connect_async(url: str | None = None, profile: str | None = None) -> AsyncTasker:
+    """Return a client for coroutines, as `connect` does."""
+    return _connect(AsyncTasker, find_target(url, profile))
+
+
+def _connect(kind: type[_Client], target: Target) -> _Client:
     token = target.token
     if token is not None and not (token.isascii() and token.isprintable()):
         raise UsageError(
             f"{target.token_origin}: expected visible ASCII characters, got a value that has others (not shown)"
         )
     try:
-        return Tasker(target.url, token)
+        return kind(target.url, token)
     except ValueError as error:
         raise UsageError(f"{target.origin}: {error}") from error
 

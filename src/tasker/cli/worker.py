@@ -16,7 +16,8 @@ from tasker.errors import ConfigError
 def worker(*targets: str, flags: Any = NONE_GIVEN) -> int:
     """Run tasks from TASKER_DATABASE_URL until it is stopped (Ctrl-C, SIGTERM).
 
-    With --port it answers /livez, /readyz and /metrics there, for probes.
+    With --port it answers /livez, /readyz and /metrics there, for probes. `tasker worker ls` lists the workers of a
+    service; run a file of that name as ./ls.
 
     Parameters
     ----------
