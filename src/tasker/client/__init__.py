@@ -9,7 +9,8 @@ async with AsyncTasker() as tasker:
 
 from __future__ import annotations
 
-from tasker.client.aio import AsyncHandle, AsyncTasker
+from tasker.client.aio import AsyncTasker
+from tasker.client.core.mapping import Mapped
 from tasker.client.driving import DEFAULT_URL
 from tasker.client.errors import (
     AwaitsRestart,
@@ -28,6 +29,7 @@ from tasker.client.errors import (
     Unreachable,
     WaitTimeout,
 )
+from tasker.client.handles import AsyncHandle, Handle
 from tasker.client.options import Filter, SubmitOptions
 from tasker.client.resources.audit import AsyncAudit, Audit
 from tasker.client.resources.bulk import AsyncBulkActions, BulkActions
@@ -39,8 +41,9 @@ from tasker.client.resources.schedules import AsyncSchedules, Schedules
 from tasker.client.resources.types import AsyncTypes, Types
 from tasker.client.resources.webhooks import AsyncWebhooks, Webhooks
 from tasker.client.resources.workers import AsyncWorkers, Workers
-from tasker.client.sync import Handle, Tasker
+from tasker.client.sync import Tasker
 from tasker.wire.audit import AuditEntry
+from tasker.wire.batches import BatchItem
 from tasker.wire.bulk import Bulk, BulkReply
 from tasker.wire.events import Event, LogEntry, Reset
 from tasker.wire.failures import FailureGroup
@@ -74,6 +77,7 @@ __all__ = [
     "Audit",
     "AuditEntry",
     "AwaitsRestart",
+    "BatchItem",
     "Bulk",
     "BulkActions",
     "BulkReply",
@@ -93,6 +97,7 @@ __all__ = [
     "Key",
     "Keys",
     "LogEntry",
+    "Mapped",
     "NewKey",
     "NotAllowed",
     "NotFound",

@@ -1,21 +1,23 @@
-"""The client for coroutines: `AsyncTasker`, and the handles of its tasks. `tasker.client.sync` is its twin."""
+"""The client for coroutines: `AsyncTasker`. `tasker.client.sync` is its twin."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 from uuid import UUID
 
 import httpx2
 
+from tasker.client.core.batches import MOST_ROWS, BatchCalls
 from tasker.client.core.events import EventCalls
 from tasker.client.core.exchange import Exchange
+from tasker.client.core.mapping import MapCalls, Mapped
 from tasker.client.core.targets import Target, codec_of_results, settle
 from tasker.client.core.tasks import Submitted, TaskCalls
-from tasker.client.driving import AsyncDriver, find_service
+from tasker.client.driving import AsyncDriver, find_service, iterate
+from tasker.client.handles import AsyncHandle
 from tasker.client.options import SubmitOptions
 from tasker.client.resources.audit import AsyncAudit
 from tasker.client.resources.bulk import AsyncBulkActions
@@ -27,8 +29,9 @@ from tasker.client.resources.schedules import AsyncSchedules
 from tasker.client.resources.types import AsyncTypes
 from tasker.client.resources.webhooks import AsyncWebhooks
 from tasker.client.resources.workers import AsyncWorkers
-from tasker.model import LogLevel, Status
+from tasker.model import LogLevel
 from tasker.model.stats import StatsGroup, Window
+from tasker.wire.batches import BatchItem
 from tasker.wire.events import Event, LogEntry, Reset
 from tasker.wire.stats import Stats
 from tasker.wire.steps import Step
@@ -37,7 +40,9 @@ from tasker.wire.usage import Usage
 
 if TYPE_CHECKING:
     from tasker.tasktypes.codecs import Codec
+    from tasker.tasktypes.functions import Submittable
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -75,6 +80,8 @@ class AsyncTasker:
         self.types = AsyncTypes(driver)
         self.webhooks = AsyncWebhooks(driver)
         self.workers = AsyncWorkers(driver)
+        self._batches = BatchCalls(driver.exchange)
+        self._maps = MapCalls(driver.exchange)
         self.groups = AsyncGroups(driver)
         self.keys = AsyncKeys(driver)
         self.queues = AsyncQueues(driver)
@@ -103,17 +110,30 @@ class AsyncTasker:
         """Return the address of a task."""
         return self._tasks.url_of(task_id)
 
+    @overload
+    def handle_of(self, task_id: UUID | str, target: Submittable[..., R]) -> AsyncHandle[R]: ...
+    @overload
+    def handle_of(self, task_id: UUID | str, target: str | None = None) -> AsyncHandle[Any]: ...
     def handle_of(self, task_id: UUID | str, target: Target | None = None) -> AsyncHandle[Any]:
         """Return a handle of a task that exists. target: its function, for results of the type that it returns."""
-        return AsyncHandle(self, UUID(str(task_id)), codec=codec_of_results(target))
+        return AsyncHandle(self._driver, UUID(str(task_id)), codec=codec_of_results(target))
 
+    @overload
+    async def submit(self, target: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...
+    @overload
     async def submit(
-        self, target: Target, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any
-    ) -> AsyncHandle[Any]:
-        """Submit a task with params by position or by name; it is stored when this returns.
+        self, target: Submittable[..., R], /, *args: Any, options: SubmitOptions, **kwargs: Any
+    ) -> AsyncHandle[R]: ...
+    @overload
+    async def submit(
+        self, target: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any
+    ) -> AsyncHandle[Any]: ...
+    async def submit(self, target: Any, /, *args: Any, options: Any = None, **kwargs: Any) -> Any:
+        """Submit a task with its params; it is stored when this returns.
 
-        target: a function with @task, or the name of a task type. Raises InvalidRequest with every fault of the params,
-        TypeError for params of a named type both by position and by name.
+        target: a function with @task, called as it would be without its context, perhaps with options
+        (`thumbnail.options(delay=60)`); or the name of a task type, with its params by position or by name. Raises
+        InvalidRequest with every fault of the params, TypeError for params of a named type given in both ways.
         """
         wanted = settle(target, args, kwargs, options)
         return self._handle(await self._driver.run(self._tasks.submit(wanted)), wanted.codec)
@@ -133,14 +153,76 @@ class AsyncTasker:
         """
         return await self._driver.run(self._tasks.put(task_id, submission, wait=wait))
 
-    async def run(self, target: Target, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Any:
+    @overload
+    async def run(self, target: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def run(self, target: Submittable[..., R], /, *args: Any, options: SubmitOptions, **kwargs: Any) -> R: ...
+    @overload
+    async def run(self, target: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Any: ...
+    async def run(self, target: Any, /, *args: Any, options: Any = None, **kwargs: Any) -> Any:
         """Submit a task, wait until it has ended, and return its result.
 
-        target: a function with @task, or the name of a task type. Raises TaskFailed, TaskCancelled, AwaitsRestart (the
-        service is stopping; the task is stored, and runs later), NotAllowed (the task is stored, but the key lacks the
-        scope `read`). To limit the wait: `submit(...).result(timeout)`.
+        target: as for `submit`. Raises TaskFailed, TaskCancelled, AwaitsRestart (the service is stopping; the task is
+        stored, and runs later), NotAllowed (the task is stored, but the key lacks the scope `read`). To limit the wait:
+        `submit(...).result(timeout)`. The task goes on whatever ends the wait.
         """
         return await self._driver.run(self._tasks.run(settle(target, args, kwargs, options)))
+
+    @overload
+    def map(
+        self,
+        target: Submittable[..., R],
+        rows: Iterable[Any] | AsyncIterable[Any],
+        *,
+        max_in_flight: int = 50,
+        options: SubmitOptions | None = None,
+    ) -> AsyncIterator[Mapped[R]]: ...
+    @overload
+    def map(
+        self,
+        target: str,
+        rows: Iterable[Any] | AsyncIterable[Any],
+        *,
+        max_in_flight: int = 50,
+        options: SubmitOptions | None = None,
+    ) -> AsyncIterator[Mapped[Any]]: ...
+    def map(
+        self,
+        target: Target,
+        rows: Iterable[Any] | AsyncIterable[Any],
+        *,
+        max_in_flight: int = 50,
+        options: SubmitOptions | None = None,
+    ) -> AsyncIterator[Mapped[Any]]:
+        """Submit a task for each row, and yield what becomes of each as it ends: `one.index`, `one.result()`.
+
+        target: as for `submit`. A row is a mapping of params by name, a tuple of params by position, or the only param.
+        max_in_flight: tasks that are open at a time; more rows are taken as they end. A task that fails stops no other:
+        its `result()` raises. Tasks that are open when the iteration is left go on.
+        """
+        source = iterate(rows)
+        return self._driver.iterate(self._maps.map(target, source, max_in_flight=max_in_flight, options=options))
+
+    def batch(
+        self,
+        rows: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+        group: str | None = None,
+        validate: bool = False,
+        chunk: int = MOST_ROWS,
+    ) -> AsyncIterator[BatchItem]:
+        """Submit many tasks, and yield the answer to each, in order: its task_id, or the problem of this row alone.
+
+        rows: what POST /task takes, `{"type": ..., "params": ..., **options}`; they are sent `chunk` at a time, as they
+        are needed. With the same `idempotency_key` the same rows (and the same chunk) are the same tasks, for a day.
+        group: that of rows which name none. validate: check only. Raises ServiceError where the service takes no more,
+        ValueError for a row that JSON cannot hold; rows that have been answered are stored.
+        """
+        call = self._batches.batch(
+            iterate(rows), idempotency_key=idempotency_key, group=group, validate=validate, chunk=chunk
+        )
+        return self._driver.iterate(call)
 
     async def get(
         self, task_id: UUID | str, *, attempts: bool = False, steps: bool = False, children: bool = False
@@ -314,81 +396,4 @@ class AsyncTasker:
         return await self._driver.run(self._tasks.stats(**query))
 
     def _handle(self, submitted: Submitted, codec: Codec | None = None) -> AsyncHandle[Any]:
-        return AsyncHandle(self, submitted.task_id, submitted.awaits_restart, codec)
-
-
-@dataclass(frozen=True)
-class AsyncHandle(Generic[R]):
-    """A submitted task. `await handle` is its result, `async for event in handle` are its events.
-
-    awaits_restart: the service was stopping when it took the task, and runs it after its restart; `wait` and `result`
-    wait for that, too.
-    """
-
-    client: AsyncTasker
-    task_id: UUID
-    awaits_restart: bool = False
-    codec: Codec | None = field(default=None, repr=False)
-
-    @property
-    def url(self) -> str:
-        """The address of the task."""
-        return self.client.url_of(self.task_id)
-
-    def __await__(self) -> Generator[Any, Any, R]:
-        return self.result().__await__()
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self.events()
-
-    async def wait(self, timeout: timedelta | float | None = None) -> Task:
-        """Return the task once it has ended. Raises WaitTimeout after `timeout` (None: never)."""
-        return await self.client.wait(self.task_id, timeout)
-
-    async def result(self, timeout: timedelta | float | None = None) -> R:
-        """Wait, and return the result. Raises TaskFailed, TaskCancelled, WaitTimeout."""
-        client = self.client
-        result: R = await client._driver.run(client._tasks.result(self.task_id, timeout, self.codec))
-        return result
-
-    async def get(self, *, attempts: bool = False, steps: bool = False, children: bool = False) -> Task:
-        """Return the task as it is now, with its attempts, steps and newest children if asked for."""
-        return await self.client.get(self.task_id, attempts=attempts, steps=steps, children=children)
-
-    async def status(self) -> Status:
-        """Return the task's status now."""
-        return (await self.get()).status
-
-    async def steps(self) -> Sequence[Step]:
-        """Return what the task has done once and remembers, or waits for."""
-        return await self.client.steps(self.task_id)
-
-    def events(self, *, after: int = 0) -> AsyncIterator[Event]:
-        """Yield the task's events as they happen, until it has ended."""
-        return self.client.events(self.task_id, after=after)
-
-    def output(self) -> AsyncIterator[str]:
-        """Yield the text that the task puts out as it comes, from its beginning, until it has ended."""
-        return self.client.output(self.task_id)
-
-    def logs(
-        self, *, follow: bool = False, level: LogLevel = "debug", tail: int | None = None
-    ) -> AsyncIterator[LogEntry]:
-        """Yield the records of the task's log, oldest first; with `follow` also those to come, until it has ended."""
-        return self.client.logs(self.task_id, follow=follow, level=level, tail=tail)
-
-    async def input(self, name: str, value: Any, *, asked_at: datetime | None = None) -> Task:
-        """Answer the task's question of that name. Raises Conflict, InvalidRequest."""
-        return await self.client.input(self.task_id, name, value, asked_at=asked_at)
-
-    async def cancel(self) -> Task:
-        """Cancel the task. Raises Conflict if it has ended."""
-        return await self.client.cancel(self.task_id)
-
-    async def retry(self, *, from_: str | None = None, forget: Sequence[str] = ()) -> Task:
-        """Run the task again, failed or cancelled, under the same id. Raises Conflict, InvalidRequest."""
-        return await self.client.retry(self.task_id, from_=from_, forget=forget)
-
-    async def delete(self) -> None:
-        """Erase the task, with everything that belongs to it. Raises Conflict if it is open."""
-        return await self.client.delete(self.task_id)
+        return AsyncHandle(self._driver, submitted.task_id, submitted.awaits_restart, codec)

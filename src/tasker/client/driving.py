@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -335,6 +335,11 @@ class _AsyncLine:
         if self.driver.seen is not None:
             self.driver.seen.append(reply)
         return reply
+
+
+def iterate(rows: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]:
+    """Return what yields the rows, one by one."""
+    return aiter(rows) if isinstance(rows, AsyncIterable) else iter(rows)
 
 
 async def _next(source: Any) -> Any:

@@ -1,21 +1,23 @@
-"""The client for code that blocks: `Tasker`, and the handles of its tasks."""
+"""The client for code that blocks: `Tasker`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 from uuid import UUID
 
 import httpx2
 
+from tasker.client.core.batches import MOST_ROWS, BatchCalls
 from tasker.client.core.events import EventCalls
 from tasker.client.core.exchange import Exchange
+from tasker.client.core.mapping import MapCalls, Mapped
 from tasker.client.core.targets import Target, codec_of_results, settle
 from tasker.client.core.tasks import Submitted, TaskCalls
 from tasker.client.driving import Driver, find_service
+from tasker.client.handles import Handle
 from tasker.client.options import SubmitOptions
 from tasker.client.resources.audit import Audit
 from tasker.client.resources.bulk import BulkActions
@@ -27,8 +29,9 @@ from tasker.client.resources.schedules import Schedules
 from tasker.client.resources.types import Types
 from tasker.client.resources.webhooks import Webhooks
 from tasker.client.resources.workers import Workers
-from tasker.model import LogLevel, Status
+from tasker.model import LogLevel
 from tasker.model.stats import StatsGroup, Window
+from tasker.wire.batches import BatchItem
 from tasker.wire.events import Event, LogEntry, Reset
 from tasker.wire.stats import Stats
 from tasker.wire.steps import Step
@@ -37,7 +40,9 @@ from tasker.wire.usage import Usage
 
 if TYPE_CHECKING:
     from tasker.tasktypes.codecs import Codec
+    from tasker.tasktypes.functions import Submittable
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -75,6 +80,8 @@ class Tasker:
         self.types = Types(driver)
         self.webhooks = Webhooks(driver)
         self.workers = Workers(driver)
+        self._batches = BatchCalls(driver.exchange)
+        self._maps = MapCalls(driver.exchange)
         self.groups = Groups(driver)
         self.keys = Keys(driver)
         self.queues = Queues(driver)
@@ -103,15 +110,30 @@ class Tasker:
         """Return the address of a task."""
         return self._tasks.url_of(task_id)
 
+    @overload
+    def handle_of(self, task_id: UUID | str, target: Submittable[..., R]) -> Handle[R]: ...
+    @overload
+    def handle_of(self, task_id: UUID | str, target: str | None = None) -> Handle[Any]: ...
     def handle_of(self, task_id: UUID | str, target: Target | None = None) -> Handle[Any]:
         """Return a handle of a task that exists. target: its function, for results of the type that it returns."""
-        return Handle(self, UUID(str(task_id)), codec=codec_of_results(target))
+        return Handle(self._driver, UUID(str(task_id)), codec=codec_of_results(target))
 
-    def submit(self, target: Target, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Handle[Any]:
-        """Submit a task with params by position or by name; it is stored when this returns.
+    @overload
+    def submit(self, target: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
+    @overload
+    def submit(
+        self, target: Submittable[..., R], /, *args: Any, options: SubmitOptions, **kwargs: Any
+    ) -> Handle[R]: ...
+    @overload
+    def submit(
+        self, target: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any
+    ) -> Handle[Any]: ...
+    def submit(self, target: Any, /, *args: Any, options: Any = None, **kwargs: Any) -> Any:
+        """Submit a task with its params; it is stored when this returns.
 
-        target: a function with @task, or the name of a task type. Raises InvalidRequest with every fault of the params,
-        TypeError for params of a named type both by position and by name.
+        target: a function with @task, called as it would be without its context, perhaps with options
+        (`thumbnail.options(delay=60)`); or the name of a task type, with its params by position or by name. Raises
+        InvalidRequest with every fault of the params, TypeError for params of a named type given in both ways.
         """
         wanted = settle(target, args, kwargs, options)
         return self._handle(self._driver.run(self._tasks.submit(wanted)), wanted.codec)
@@ -131,14 +153,66 @@ class Tasker:
         """
         return self._driver.run(self._tasks.put(task_id, submission, wait=wait))
 
-    def run(self, target: Target, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Any:
+    @overload
+    def run(self, target: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def run(self, target: Submittable[..., R], /, *args: Any, options: SubmitOptions, **kwargs: Any) -> R: ...
+    @overload
+    def run(self, target: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Any: ...
+    def run(self, target: Any, /, *args: Any, options: Any = None, **kwargs: Any) -> Any:
         """Submit a task, wait until it has ended, and return its result.
 
-        target: a function with @task, or the name of a task type. Raises TaskFailed, TaskCancelled, AwaitsRestart (the
-        service is stopping; the task is stored, and runs later), NotAllowed (the task is stored, but the key lacks the
-        scope `read`). To limit the wait: `submit(...).result(timeout)`.
+        target: as for `submit`. Raises TaskFailed, TaskCancelled, AwaitsRestart (the service is stopping; the task is
+        stored, and runs later), NotAllowed (the task is stored, but the key lacks the scope `read`). To limit the wait:
+        `submit(...).result(timeout)`. The task goes on whatever ends the wait.
         """
         return self._driver.run(self._tasks.run(settle(target, args, kwargs, options)))
+
+    @overload
+    def map(
+        self,
+        target: Submittable[..., R],
+        rows: Iterable[Any],
+        *,
+        max_in_flight: int = 50,
+        options: SubmitOptions | None = None,
+    ) -> Iterator[Mapped[R]]: ...
+    @overload
+    def map(
+        self, target: str, rows: Iterable[Any], *, max_in_flight: int = 50, options: SubmitOptions | None = None
+    ) -> Iterator[Mapped[Any]]: ...
+    def map(
+        self, target: Target, rows: Iterable[Any], *, max_in_flight: int = 50, options: SubmitOptions | None = None
+    ) -> Iterator[Mapped[Any]]:
+        """Submit a task for each row, and yield what becomes of each as it ends: `one.index`, `one.result()`.
+
+        target: as for `submit`. A row is a mapping of params by name, a tuple of params by position, or the only param.
+        max_in_flight: tasks that are open at a time; more rows are taken as they end. A task that fails stops no other:
+        its `result()` raises. Tasks that are open when the iteration is left go on.
+        """
+        source = iter(rows)
+        return self._driver.iterate(self._maps.map(target, source, max_in_flight=max_in_flight, options=options))
+
+    def batch(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+        group: str | None = None,
+        validate: bool = False,
+        chunk: int = MOST_ROWS,
+    ) -> Iterator[BatchItem]:
+        """Submit many tasks, and yield the answer to each, in order: its task_id, or the problem of this row alone.
+
+        rows: what POST /task takes, `{"type": ..., "params": ..., **options}`; they are sent `chunk` at a time, as they
+        are needed. With the same `idempotency_key` the same rows (and the same chunk) are the same tasks, for a day.
+        group: that of rows which name none. validate: check only. Raises ServiceError where the service takes no more,
+        ValueError for a row that JSON cannot hold; rows that have been answered are stored.
+        """
+        call = self._batches.batch(
+            iter(rows), idempotency_key=idempotency_key, group=group, validate=validate, chunk=chunk
+        )
+        return self._driver.iterate(call)
 
     def get(self, task_id: UUID | str, *, attempts: bool = False, steps: bool = False, children: bool = False) -> Task:
         """Return the task as it is now, with its attempts, steps and newest children if asked for. Raises NotFound."""
@@ -310,73 +384,4 @@ class Tasker:
         return self._driver.run(self._tasks.stats(**query))
 
     def _handle(self, submitted: Submitted, codec: Codec | None = None) -> Handle[Any]:
-        return Handle(self, submitted.task_id, submitted.awaits_restart, codec)
-
-
-@dataclass(frozen=True)
-class Handle(Generic[R]):
-    """A submitted task.
-
-    awaits_restart: the service was stopping when it took the task, and runs it after its restart; `wait` and `result`
-    wait for that, too.
-    """
-
-    client: Tasker
-    task_id: UUID
-    awaits_restart: bool = False
-    codec: Codec | None = field(default=None, repr=False)
-
-    @property
-    def url(self) -> str:
-        """The address of the task."""
-        return self.client.url_of(self.task_id)
-
-    def wait(self, timeout: timedelta | float | None = None) -> Task:
-        """Return the task once it has ended. Raises WaitTimeout after `timeout` (None: never)."""
-        return self.client.wait(self.task_id, timeout)
-
-    def result(self, timeout: timedelta | float | None = None) -> R:
-        """Wait, and return the result. Raises TaskFailed, TaskCancelled, WaitTimeout."""
-        client = self.client
-        result: R = client._driver.run(client._tasks.result(self.task_id, timeout, self.codec))
-        return result
-
-    def get(self, *, attempts: bool = False, steps: bool = False, children: bool = False) -> Task:
-        """Return the task as it is now, with its attempts, steps and newest children if asked for."""
-        return self.client.get(self.task_id, attempts=attempts, steps=steps, children=children)
-
-    def status(self) -> Status:
-        """Return the task's status now."""
-        return self.get().status
-
-    def steps(self) -> Sequence[Step]:
-        """Return what the task has done once and remembers, or waits for."""
-        return self.client.steps(self.task_id)
-
-    def events(self, *, after: int = 0) -> Iterator[Event]:
-        """Yield the task's events as they happen, until it has ended."""
-        return self.client.events(self.task_id, after=after)
-
-    def output(self) -> Iterator[str]:
-        """Yield the text that the task puts out as it comes, from its beginning, until it has ended."""
-        return self.client.output(self.task_id)
-
-    def logs(self, *, follow: bool = False, level: LogLevel = "debug", tail: int | None = None) -> Iterator[LogEntry]:
-        """Yield the records of the task's log, oldest first; with `follow` also those to come, until it has ended."""
-        return self.client.logs(self.task_id, follow=follow, level=level, tail=tail)
-
-    def input(self, name: str, value: Any, *, asked_at: datetime | None = None) -> Task:
-        """Answer the task's question of that name. Raises Conflict, InvalidRequest."""
-        return self.client.input(self.task_id, name, value, asked_at=asked_at)
-
-    def cancel(self) -> Task:
-        """Cancel the task. Raises Conflict if it has ended."""
-        return self.client.cancel(self.task_id)
-
-    def retry(self, *, from_: str | None = None, forget: Sequence[str] = ()) -> Task:
-        """Run the task again, failed or cancelled, under the same id. Raises Conflict, InvalidRequest."""
-        return self.client.retry(self.task_id, from_=from_, forget=forget)
-
-    def delete(self) -> None:
-        """Erase the task, with everything that belongs to it. Raises Conflict if it is open."""
-        return self.client.delete(self.task_id)
+        return Handle(self._driver, submitted.task_id, submitted.awaits_restart, codec)

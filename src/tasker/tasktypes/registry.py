@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from difflib import get_close_matches
 from types import FunctionType, ModuleType
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
 
-from tasker.errors import Fault, Invalid, NoSuchTarget, RegistrationError
-from tasker.model import OnCrash, Retention, RetryPolicy
+from tasker.errors import Invalid, NoSuchTarget, RegistrationError
+from tasker.model import Retention
+from tasker.tasktypes.functions import add_options
 from tasker.tasktypes.loading import (
     Source,
     declared_names,
@@ -28,31 +29,20 @@ from tasker.tasktypes.tasktype import TaskType
 
 __all__ = ["LoadFault", "Registry", "TaskType", "load", "load_entry_points", "task"]
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from tasker.tasktypes.functions import Marking
 
 _LONGEST = 100
 """Characters of a type's name at most."""
 _WHERE_TYPES_LIVE = "types live in the task files of servers and workers"
 
 
-@overload
-def task(function: F, /) -> F: ...
-@overload
-def task(
-    *,
-    name: str | None = None,
-    queue: str = "default",
-    priority: int = 0,
-    timeout: timedelta | float | None = None,
-    retry: int | RetryPolicy | None = None,
-    on_crash: OnCrash = "retry",
-    memory_limit: int | str | None = None,
-    example: Any = None,
-    check: Callable[..., Iterable[Fault]] | None = None,
-    retention: timedelta | float | Literal["forever"] | None = None,
-    costs: bool = False,
-) -> Callable[[F], F]: ...
-def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+def _typed(function: Any) -> Marking:
+    return cast("Marking", function)
+
+
+@_typed
+def task(function: Any = None, /, **options: Any) -> Any:
     """Mark a typed function as a task type; it can be called as before.
 
     name: default the function's. priority: -100 to 100, larger is sooner. timeout: of an attempt, a timedelta or
@@ -68,13 +58,14 @@ def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     """
     settled = _settle(options)
 
-    def mark(function: F) -> F:
+    def mark(function: Any) -> Any:
         if not isinstance(function, FunctionType):
             inner = inspect.unwrap(function)  # the function that functools.cache and the like wrap
             if isinstance(inner, FunctionType):
                 reject(inner, NOT_A_FUNCTION)
             raise RegistrationError(f"{function!r:.200}: {NOT_A_FUNCTION}")
         setattr(function, MARK, settled)
+        add_options(function)
         return function
 
     return mark if function is None else mark(function)

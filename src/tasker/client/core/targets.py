@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -13,9 +13,11 @@ from tasker.client.options import SubmitOptions
 
 if TYPE_CHECKING:
     from tasker.tasktypes.codecs import Codec
+    from tasker.tasktypes.functions import Submittable
 
-Target = str | Callable[..., Any]
-"""A task type by its name, or by its function."""
+
+Target: TypeAlias = "str | Submittable[..., Any]"
+"""A task type by its name, or by its function, with or without options."""
 
 
 class Wanted(Struct, frozen=True):
@@ -36,15 +38,17 @@ def settle(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any], optio
 
     Raises TypeError for what is no task, and for the params of a type by its name that are given in both ways.
     """
+    chosen = options or SubmitOptions()
     if isinstance(target, str):
         if args and kwargs:
             raise TypeError("give the params by position or by name, not both")
-        return Wanted(target, dict(kwargs) or list(args), options or SubmitOptions())
+        return Wanted(target, dict(kwargs) or list(args), chosen)
     from tasker.tasktypes.children import merge_params, type_name_of  # a client of named types needs none of it
 
-    return Wanted(
-        type_name_of(target), merge_params(target, args, kwargs), options or SubmitOptions(), codec_of_results(target)
-    )
+    function, given = _open(target)
+    if given is not None:
+        chosen = chosen.over(given)
+    return Wanted(type_name_of(function), merge_params(function, args, kwargs), chosen, codec_of_results(target))
 
 
 def codec_of_results(target: Target | None) -> Codec | None:
@@ -53,7 +57,14 @@ def codec_of_results(target: Target | None) -> Codec | None:
         return None
     from tasker.tasktypes.codecs import codec_of, returned_by  # as above
 
-    return codec_of(returned_by(target))
+    return codec_of(returned_by(_open(target)[0]))
+
+
+def _open(target: Any) -> tuple[Callable[..., Any], SubmitOptions | None]:
+    """Return the function, and the options that it came with."""
+    from tasker.tasktypes.functions import TaskWithOptions
+
+    return (target.function, target.chosen) if isinstance(target, TaskWithOptions) else (target, None)
 
 
 def read_result(result: Any, codec: Codec | None, url: str) -> Any:

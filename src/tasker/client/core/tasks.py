@@ -18,6 +18,7 @@ from tasker.client.core.waiting import LONGEST_POLL, wait_until
 from tasker.client.errors import AwaitsRestart, TaskCancelled, TaskFailed, WaitTimeout
 from tasker.client.options import SubmitOptions
 from tasker.model import Status
+from tasker.rules.secrets import MASK
 from tasker.wire.stats import Stats
 from tasker.wire.steps import Step
 from tasker.wire.tasks import Task, TaskPage
@@ -118,6 +119,25 @@ class TaskCalls:
         path, headers = f"{_path(task_id)}/replay", _key(options)
         return _submitted((yield from self.exchange.send("POST", path, body=body, headers=headers)))
 
+    def replay_edited(
+        self, task_id: UUID | str, edited: Mapping[str, Any], *, keep_steps: bool, options: SubmitOptions | None
+    ) -> Call[Submitted]:
+        params = None
+        if edited:
+            task = yield from self.get(task_id)
+            params = edit((yield from self._by_name(task)), edited)
+        return (yield from self.replay(task_id, params, keep_steps=keep_steps, options=options))
+
+    def _by_name(self, task: Task) -> Call[Mapping[str, Any]]:
+        """Return the params of a task by their names."""
+        if isinstance(task.params, dict):
+            return task.params
+        given: Sequence[Any] = task.params or ()
+        names = (yield from self.find_type(task.type))["positional"] if given else []
+        if len(given) > len(names):
+            raise ValueError(f"a {task.type} has more params by position than names: give all params to `replay`")
+        return dict(zip(names, given, strict=False))
+
     def delete(self, task_id: UUID | str) -> Call[None]:
         yield from self.exchange.send("DELETE", _path(task_id), retries=0)
 
@@ -137,6 +157,14 @@ class TaskCalls:
     def _submit(self, wanted: Wanted, *, wait: timedelta = timedelta(0)) -> Call[Reply]:
         headers = _key(wanted.options)
         return self.exchange.send("POST", "/task", body=wanted.as_json(), headers=headers, wait=wait)
+
+
+def edit(params: Mapping[str, Any], edited: Mapping[str, Any]) -> dict[str, Any]:
+    """Return params with some of them edited. Raises ValueError for secrets that would be sent as their masks."""
+    masked = [name for name, value in params.items() if value == MASK and name not in edited]
+    if masked:
+        raise ValueError(f"secret params are not shown, so they have to be given again: {', '.join(masked)}")
+    return {**params, **edited}
 
 
 def _path(task_id: UUID | str) -> str:

@@ -9,7 +9,6 @@ from typing import TypeVar
 from tasker.client.core.effects import Call, Pause, Reply
 from tasker.client.core.exchange import PATIENCE, Exchange, read_body, read_retry_after
 from tasker.client.errors import ClientError
-from tasker.client.options import as_timedelta
 
 T = TypeVar("T")
 
@@ -51,3 +50,8 @@ def pace(reply: Reply) -> Call[None]:
     if reply.elapsed < _SHORTEST_POLL:
         asked = read_retry_after(reply)
         yield Pause(asked.total_seconds() if asked else _SHORTEST_POLL)
+
+
+def as_timedelta(value: timedelta | float) -> timedelta:
+    """Return a duration; numbers are seconds."""
+    return value if isinstance(value, timedelta) else timedelta(seconds=value)

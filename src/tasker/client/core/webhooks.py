@@ -11,7 +11,7 @@ from uuid import UUID
 from tasker.client.core.effects import Call, Flow
 from tasker.client.core.exchange import Exchange
 from tasker.client.core.lists import page_of
-from tasker.client.options import as_timedelta
+from tasker.client.core.waiting import as_timedelta
 from tasker.wire.webhooks import Delivery, DeliveryPage, Webhook, WebhookPage, WebhookWithSecret
 
 
