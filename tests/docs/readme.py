@@ -1,11 +1,12 @@
-"""Read README.md: its code blocks in order, and the comparison of its shortened replies with real ones."""
+"""Read pages such as README.md: code blocks in order, and the comparison of shortened replies with real ones."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, NamedTuple
 
 PROJECT = Path(__file__).parents[2]
@@ -15,7 +16,7 @@ MORE = "..."
 
 _RUNNABLE = {"bash", "python"}
 _OUTPUT = {"json", "text", "http"}
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n(\n?)", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```(?:\n|\Z)(\n?)", re.MULTILINE | re.DOTALL)
 _VOLATILE = re.compile(r".*_at|time_to_first_token|(in|out)put_tokens|finish_reason|request_id")
 """Members whose values differ from run to run; their types do not."""
 
@@ -40,16 +41,19 @@ class Example(NamedTuple):
         return self.text.strip().splitlines()[-1][:100]
 
 
-def blocks() -> Iterator[Block]:
+def blocks(page: str = TEXT) -> Iterator[Block]:
+    """Yield the code blocks of a page, in order."""
     end = -1
-    for match in _BLOCK.finditer(TEXT):
-        yield Block(match[1], match[2], match.start() == end)
-        end = match.end() if not match[3] else -1
+    for match in _BLOCK.finditer(page):
+        yield Block(match[2], dedent(match[3]) if match[1] else match[3], match.start() == end)
+        end = match.end() if not match[4] else -1
 
 
-def examples() -> list[Example]:
-    """Return the examples that can be run, in order."""
-    found = list(blocks())
+def examples(found: Sequence[Block] | None = None) -> list[Example]:
+    """Return the examples among blocks that can be run, in order."""
+    found = list(blocks()) if found is None else found
+    if not found:
+        return []
     after = [block if block.follows and block.language in _OUTPUT else None for block in found[1:]]
     pairs = zip(found, [*after, None], strict=True)
     return [Example(block.language, block.text, output) for block, output in pairs if block.language in _RUNNABLE]

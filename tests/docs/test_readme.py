@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,81 +16,13 @@ from tasker.release import release
 from tasker.requests.submissions import SubmissionBody
 from tasker.tasktypes.options import Options
 from tests.docs import readme
-from tests.server import Server, clean_environment, held_port, run_server
+from tests.docs.snippets import Reader
+from tests.server import clean_environment, held_port, run_server
 
 NOT_RUN = ("make ", "docker-compose ")
 """Beginnings of examples that are not run here: their targets and files have tests of their own."""
 OTHER_VARIABLES = {"TASKER_URL"}
 """Variables of the client and the command line alone."""
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class Reader:
-    """A reader who types the README's examples in order, in one folder, with one service."""
-
-    def __init__(self, folder: Path, server: Server) -> None:
-        self.server = server
-        self._folder = folder
-        self._ids: dict[str, str] = {}
-        (folder / ".venv").symlink_to(sys.prefix)
-
-    def faults_of(self, example: readme.Example) -> list[str]:
-        """Run an example and return the differences between its output and the README."""
-        printed = self._run(example)
-        if example.output is None:
-            return [f"refused: {reply}" for reply in _replies(printed) if isinstance(reply.get("status"), int)]
-        match example.output.language:
-            case "json":
-                return self._compare(readme.read_json(example.output.text), json.loads(printed))
-            case "http":
-                last = UUID.sub("UUID", printed[printed.rindex("HTTP/1.1") :]).splitlines()
-                return [line for line in UUID.sub("UUID", example.output.text).splitlines() if line not in last]
-        return [] if _mask(printed) == _mask(example.output.text) else [printed]
-
-    def _run(self, example: readme.Example) -> str:
-        text = self._real(example.text)
-        command = [sys.executable, "-c", text] if example.language == "python" else ["bash", "-euc", _patient(text)]
-        tools = Path(sys.executable).parent
-        environment = clean_environment(TASKER_URL=self.server.url, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}")
-        done = subprocess.run(
-            command, cwd=self._folder, env=environment, capture_output=True, text=True, timeout=90, check=False
-        )
-        assert done.returncode == 0, f"{example.name}\n{done.stderr}"
-        return done.stdout.replace(f"localhost:{self.server.port}", "localhost:5000")
-
-    def _real(self, text: str) -> str:
-        """Replace the README's address and ids by those of the real service."""
-        return self._with_ids(text).replace("localhost:5000", f"localhost:{self.server.port}")
-
-    def _with_ids(self, text: str) -> str:
-        for shown, real in self._ids.items():
-            text = text.replace(shown, real)
-        return text
-
-    def _compare(self, shown: Any, real: Any) -> list[str]:
-        if isinstance(shown, dict) and "task_id" in shown and shown["task_id"] not in self._ids:
-            self._ids[shown["task_id"]] = real["task_id"]
-        return readme.differences(json.loads(self._with_ids(json.dumps(shown))), real)
-
-
-def _patient(commands: str) -> str:
-    """Let reads wait for the task's end: a person types slower than this."""
-    return re.sub(r"^curl -X GET (\S+)$", r"curl -X GET '\1?wait=60'", commands, flags=re.MULTILINE)
-
-
-def _replies(printed: str) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects that several commands printed one after the other."""
-    decoder, rest = json.JSONDecoder(), printed
-    while rest.startswith("{"):
-        reply, end = decoder.raw_decode(rest)
-        yield reply
-        rest = rest[end:].lstrip()
-
-
-def _mask(text: str) -> list[str]:
-    """Return the lines of the text, with the parts that vary from run to run replaced."""
-    lines = re.sub(r"\b(now|\d+s ago)\b", "now", UUID.sub("UUID", text)).splitlines()
-    return [line.rstrip() for line in lines]
 
 
 @pytest.fixture

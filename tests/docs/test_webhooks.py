@@ -18,6 +18,9 @@ from tasker.chores import plan
 from tasker.model.events import EVENT_TYPES
 from tasker.rules.signing import new_secret, sign
 from tasker.webhooks import rules, slots
+from tests.docs import readme
+from tests.docs.snippets import Page, Reader
+from tests.server import run_server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
 SECRET = new_secret()
@@ -50,6 +53,18 @@ def test_the_receiver_verifies(receiver: tuple[str, subprocess.Popen[str]]) -> N
     assert post(url, sign([SECRET], "evt_1", datetime.now(UTC), BODY)) == 204
     assert process.stdout is not None
     assert process.stdout.readline() == "task.completed 7\n"
+
+
+def test_the_commands_are_taken(tmp_path: Path) -> None:
+    page = Page(readme.PROJECT / "docs" / "webhooks.md")
+    commands = [example for example in page.programs if example.language == "bash"]
+    with run_server(tmp_path) as server:
+        reader = Reader(tmp_path, server)
+        webhook_id = httpx2.post(f"{server.url}/webhook", json={"url": "https://example.com/"}).json()["webhook_id"]
+        for example in commands:
+            real = example._replace(text=example.text.replace("{webhook_id}", webhook_id))
+            assert reader.faults_of(real) == [], example.name
+    assert len(commands) == 4
 
 
 def test_the_figures_are_those_of_the_code() -> None:
