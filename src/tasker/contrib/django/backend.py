@@ -16,7 +16,7 @@ from django.utils import timezone
 from tasker.client import InvalidRequest, NotFound, SubmitOptions, Tasker
 from tasker.contrib.clients import client_of
 from tasker.contrib.django import framework
-from tasker.contrib.django.definitions import TaskerTask, to_params
+from tasker.contrib.django.definitions import TaskerTask, to_submission
 from tasker.contrib.django.results import in_project_time, read_result
 from tasker.model import queue_name_pattern
 
@@ -60,8 +60,7 @@ class TaskerBackend(framework.BaseTaskBackend):
         """
         self.validate_task(task)
         result = self._make_result(task, args, kwargs)
-        params, metadata = to_params(task, result.args, result.kwargs)
-        submission = {"type": task.module_path, "params": params, **self._options(task, metadata).as_json()}
+        submission = to_submission(task, result.args, result.kwargs) | self._options(task).as_json()
         if self.options.get("ENQUEUE_ON_COMMIT"):
             transaction.on_commit(lambda: self._submit(result, submission))
         else:
@@ -108,7 +107,7 @@ class TaskerBackend(framework.BaseTaskBackend):
             worker_ids=[],
         )
 
-    def _options(self, task: framework.Task, metadata: dict[str, int]) -> SubmitOptions:
+    def _options(self, task: framework.Task) -> SubmitOptions:
         run_at: datetime | None = task.run_after
         if run_at is not None and timezone.is_naive(run_at):
             run_at = timezone.make_aware(run_at)
@@ -118,7 +117,6 @@ class TaskerBackend(framework.BaseTaskBackend):
             run_at=run_at,
             retry=getattr(task, "retry", None) or self.options.get("RETRY"),
             timeout=getattr(task, "timeout", None) or self.options.get("TIMEOUT"),
-            metadata=metadata or None,
         )
 
     def _submit(self, result: framework.TaskResult, submission: Mapping[str, Any]) -> None:

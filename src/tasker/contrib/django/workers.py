@@ -15,10 +15,11 @@ from django.db import close_old_connections
 from django.utils.module_loading import module_has_submodule
 
 from tasker import Context, SyncContext, task
+from tasker.contrib.arguments import give_parameters, is_packed, packed_parameters
 from tasker.contrib.django import framework
 from tasker.contrib.django.attempts import DjangoAttempt
 from tasker.contrib.django.backend import TaskerBackend
-from tasker.contrib.django.definitions import is_packed, parameters_of
+from tasker.contrib.django.definitions import parameters_of
 from tasker.contrib.django.results import find_definition
 from tasker.errors import RegistrationError
 from tasker.tasktypes.registry import Registry
@@ -65,12 +66,10 @@ def _make_function(definition: framework.Task, module: str) -> Any:
     function.__doc__ = definition.func.__doc__
     function.__wrapped__ = definition.func  # where it is, and what it says of itself
     task(name=definition.module_path, **_options_of(definition))(function)
-    if packed:
-        _give(function, [_packed("args", list[Any]), _packed("kwargs", dict[str, Any])])
-        return function
-    _give(function, _typed(definition, parameters))
+    kind = Context if inspect.iscoroutinefunction(function) else SyncContext
+    give_parameters(function, packed_parameters() if packed else _typed(definition, parameters), _CONTEXT, kind)
     if not _is_suitable(function):
-        _give(function, [parameter.replace(annotation=Any) for parameter in parameters])
+        give_parameters(function, [parameter.replace(annotation=Any) for parameter in parameters], _CONTEXT, kind)
     return function
 
 
@@ -118,10 +117,6 @@ def _options_of(definition: framework.Task) -> Mapping[str, Any]:
     }
 
 
-def _packed(name: str, type: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=type, default=type())
-
-
 def _typed(definition: framework.Task, parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
     """Return the parameters with their types; Any for each if one of the annotations cannot be resolved."""
     try:
@@ -129,14 +124,6 @@ def _typed(definition: framework.Task, parameters: Sequence[inspect.Parameter]) 
     except Exception:  # of names that are imported for type checkers alone
         hints = {}
     return [parameter.replace(annotation=hints.get(parameter.name, Any)) for parameter in parameters]
-
-
-def _give(function: Any, parameters: Sequence[inspect.Parameter]) -> None:
-    """Give a function these parameters, and Tasker's context. What it returns may be any JSON."""
-    kind = SyncContext if not inspect.iscoroutinefunction(function) else Context
-    context = inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
-    function.__signature__ = inspect.Signature([*parameters, context])
-    function.__annotations__ = {parameter.name: parameter.annotation for parameter in [*parameters, context]}
 
 
 def _is_suitable(function: Callable[..., Any]) -> bool:
