@@ -7,8 +7,9 @@ import os
 from threading import Lock
 
 from tasker.client import Tasker
+from tasker.client.driving import find_service
 
-_clients: dict[tuple[int, str | None, str | None], Tasker] = {}
+_clients: dict[tuple[int, str, str | None], Tasker] = {}
 _lock = Lock()
 
 
@@ -17,6 +18,7 @@ def client_of(url: str | None = None, token: str | None = None) -> Tasker:
 
     It stays open until the process ends. A process that was forked makes its own: connections cannot be shared.
     """
+    url, token = find_service(url, token)
     key = (os.getpid(), url, token)
     with _lock:
         if key not in _clients:
