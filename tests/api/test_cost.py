@@ -121,7 +121,7 @@ SIZED: dict[str, dict[str, Sizer]] = {
     "list_tasks": {"status": lambda size: Request(query=b"status=" + b",".join([b"x"] * (size * HEAD_SIZE // SIZE)))},
     **dict.fromkeys(
         [
-            "get_task", "get_result", "read_log", "list_failures", "cancel_task", "delete_task",
+            "get_task", "get_result", "read_log", "list_failures", "list_questions", "cancel_task", "delete_task",
             "follow_task", "list_schedules", "get_schedule", "delete_schedule", "trigger_schedule", "list_types",
             "get_type", "list_workers",
             "list_webhooks", "get_webhook", "delete_webhook", "list_deliveries", "redeliver", "get_usage", "list_keys",

@@ -118,6 +118,7 @@ LISTS: dict[str, Case | str] = {
     "list_queues": "their number has a limit of its own",
     "list_groups": "500 at the most, of some 300 bytes each",
     "list_failures": "500 at the most, of some 1 KB each",
+    "list_questions": "100 at the most, of some 2 KB each",
     "read_log": "some 256 KB",
     "get_usage": "a limited number of rows of figures",
     "get_stats": "100 groups at the most, with a limited number of steps",

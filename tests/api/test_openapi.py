@@ -223,6 +223,7 @@ async def test_replies_about_steps_are_as_it_says(rig: Rig, document: Document) 
     path, yes = f"/task/{task_id}", {"name": "approve", "value": "yes"}
     calls: list[tuple[int, str, str, dict[str, Any]]] = [
         (200, "GET", f"{path}?include=steps,children,attempts", {}),
+        (200, "GET", "/question?limit=1", {}),
         (200, "GET", f"/task?parent={task_id}", {}),
         (422, "GET", f"{path}?include=nothing", {}),
         (422, "POST", f"{path}/input", {"json": {"name": "approve", "value": "maybe"}}),

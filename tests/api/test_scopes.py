@@ -66,7 +66,7 @@ SCOPE_OF = {
         "GET /schedule", "GET /schedule/{schedule_id}", "GET /schedule/{schedule_id}/next", "GET /webhook",
         "GET /webhook/{webhook_id}", "GET /webhook/{webhook_id}/deliveries", "GET /queue", "GET /queue/{name}",
         "GET /worker", "GET /usage", "GET /bulk", "GET /bulk/{bulk_id}", "GET /group", "GET /group/{name}",
-        "GET /stats", "GET /failure", "GET /task/{task_id}/log",
+        "GET /stats", "GET /failure", "GET /question", "GET /task/{task_id}/log",
     },
     "control": {
         "POST /task/{task_id}/cancel", "POST /task/{task_id}/retry", "POST /task/{task_id}/input",

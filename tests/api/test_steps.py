@@ -208,6 +208,32 @@ async def test_steps_are_shown_with_their_states(rig: Rig) -> None:
     assert (steps["approve"], steps["charge"]) == ("cancelled", "completed")
 
 
+async def test_questions_are_listed_the_oldest_first(rig: Rig) -> None:
+    ids = []
+    for name in ("first", "second"):
+        claim, now = await started(rig), rig.clock.now()
+        await park(rig.driver, claim, question(now, name, until=now + HOUR, message="x" * 500))
+        rig.clock.advance(timedelta(seconds=1))
+        ids.append(str(claim.task_id))
+    page = (await rig.client.get("/question")).json()
+    assert page["next_cursor"] is None
+    assert page["items"][0] == {
+        "task_id": ids[0],
+        "type": "echo",
+        "name": "first",
+        "message": "x" * 400,
+        "asked_at": "2026-01-02T03:04:05.678901Z",
+        "expires_at": "2026-01-02T04:04:05.678901Z",
+        "owner": None,
+        "links": {"task": f"/task/{ids[0]}", "input": f"/task/{ids[0]}/input"},
+    }
+    assert [one["task_id"] for one in page["items"]] == ids
+    assert [one["name"] for one in (await rig.client.get("/question?limit=1")).json()["items"]] == ["first"]
+    assert problem(await rig.client.get("/question?limit=0")) == (422, "invalid-request")
+    await rig.client.post(f"/task/{ids[0]}/cancel")
+    assert [one["task_id"] for one in (await rig.client.get("/question")).json()["items"]] == ids[1:]
+
+
 async def test_the_last_steps_are_shown(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StepService.find, "__kwdefaults__", {"limit": 2})
     claim = await started(rig)

@@ -229,6 +229,7 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
         Ask("POST", f"/group/doomed-{land.mark}/cancel?owner={land.owner}"), Ask("POST", "/group/none/cancel"),
     ],
     "list_failures": _gets("/failure", "/failure?window=90d&error=other"),
+    "list_questions": _gets("/question", "/question?limit=1"),
     "read_log": _of_task("GET", "/task/{}/log", *ALL_TASKS),
     "get_usage": _gets("/usage", "/usage?group=owner,type"),
     "get_stats": _gets("/stats", "/stats?group=queue&window=24h", "/stats?group=type&owner=you"),

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasker.client import Conflict, InvalidRequest, NotFound, SubmitOptions, TaskFailed
+from tasker.client import Conflict, InvalidRequest, NotFound, SubmitOptions, Tasker, TaskFailed
 from tests.client.shells import SHELLS, Ask, open_client
 from tests.server import Server
 
@@ -57,6 +57,18 @@ def test_audit(ask: Ask, tag: str) -> None:
     many = ask(lambda client: client.audit.find_many())
     assert many[0] == entry
     assert [one.sequence for one in many] == sorted((one.sequence for one in many), reverse=True)
+
+
+def test_questions(ask: Ask, service: Server) -> None:
+    with Tasker(service.url) as client:
+        handle = client.submit("order", 7)
+        next(event for event in handle.events() if event.type == "input_required")
+    [found] = [one for one in ask(lambda client: client.questions.find_many()) if one.task_id == handle.task_id]
+    assert (found.type, found.name, found.message) == ("order", "approve", "Ship for 7?")
+    assert len(ask(lambda client: client.questions.find_many(limit=1))) == 1
+    ask(lambda client: client.cancel(found.task_id))
+    ask(lambda client: client.wait(found.task_id, 30))  # it may not have been parked yet
+    assert found not in ask(lambda client: client.questions.find_many())
 
 
 def test_failures(ask: Ask) -> None:

@@ -8,15 +8,15 @@ from typing import Any, cast
 
 from msgspec import Raw
 
-from tasker.api.calls import Call, choices_parameter
-from tasker.api.operation import ok, post
+from tasker.api.calls import Call, Parameter, choices_parameter, whole
+from tasker.api.operation import get, ok, post
 from tasker.api.receipts import show_task
-from tasker.api.replies import JSON_HEADERS, Reply, encode, retry_after, retry_in
+from tasker.api.replies import JSON_HEADERS, Reply, encode, json_reply, retry_after, retry_in
 from tasker.clock import Clock
 from tasker.errors import Fault, Invalid
 from tasker.model import Task
 from tasker.model.keys import Caller
-from tasker.model.steps import SHOWN_BYTES, Step
+from tasker.model.steps import SHOWN_BYTES, OpenQuestion, Step
 from tasker.model.tasks import PREVIEW_BYTES
 from tasker.requests.steps import InputBody, read_input
 from tasker.rules.steps import state_of
@@ -32,6 +32,16 @@ INCLUDE = choices_parameter(
     f" for, the last {SHOWN_STEPS:,}; `children`: the newest ones, as `child_tasks`. Repeated or separated by commas.",
     ("attempts", "steps", "children"),
 )
+MOST_QUESTIONS = 100
+"""Questions in a list. Each may take 64 KiB, of which a list shows the beginning of the message."""
+QUESTIONS = Parameter(
+    "limit",
+    f"The most questions in the list; by default, and at most, {MOST_QUESTIONS}.",
+    {"type": "integer", "minimum": 1, "default": MOST_QUESTIONS},
+    whole(1, MOST_QUESTIONS),
+)
+_SHOWN = 400
+"""Characters of a message in a list."""
 _UNTOLD = "does not fit the question; a key with the scope read may see why"
 
 
@@ -71,6 +81,16 @@ class StepOperations:
         again = retry_after(task, self._clock.now()) if caller.may("read") else retry_in(task, SOON)
         return Reply(200, show_task(caller, task), JSON_HEADERS + again)
 
+    @get(
+        "/question",
+        "List the questions that wait for people, the oldest first",
+        ok("The questions of tasks that the key sees.", wire.QuestionPage),
+        parameters=(QUESTIONS,),
+    )
+    async def list_questions(self, call: Call) -> Reply:
+        found = await self._steps.questions(call.caller, limit=call.query().get("limit", MOST_QUESTIONS))
+        return json_reply(wire.QuestionPage(items=[_question_view(one) for one in found]))
+
     async def parts(self, caller: Caller, task: Task, include: Collection[str]) -> bytes:
         """Return the members of a Task that `include` asks for, as `encode_task` takes them. Raises NotFound."""
         parts = b""
@@ -105,6 +125,20 @@ def view_of(step: Step, task: Task, now: datetime) -> wire.Step:
         message=question_of(step).message if step.question is not None else None,
         answered_by=step.answered_by or None,
         children=_children_of(step) if step.kind == "children" else None,
+    )
+
+
+def _question_view(question: OpenQuestion) -> wire.OpenQuestion:
+    path = f"/task/{question.task_id}"
+    return wire.OpenQuestion(
+        task_id=question.task_id,
+        type=question.type,
+        name=question.asked.name,
+        message=question.asked.message[:_SHOWN],
+        asked_at=question.asked.asked_at,
+        expires_at=question.asked.expires_at,
+        owner=question.owner or None,
+        links={"task": path, "input": f"{path}/input"},
     )
 
 

@@ -36,6 +36,7 @@ from tasker.client.resources.bulk import AsyncBulkActions, BulkActions
 from tasker.client.resources.failures import AsyncFailures, Failures
 from tasker.client.resources.groups import AsyncGroups, Groups
 from tasker.client.resources.keys import AsyncKeys, Keys
+from tasker.client.resources.questions import AsyncQuestions, Questions
 from tasker.client.resources.queues import AsyncQueues, Queues
 from tasker.client.resources.schedules import AsyncSchedules, Schedules
 from tasker.client.resources.types import AsyncTypes, Types
@@ -53,7 +54,7 @@ from tasker.wire.queues import Queue
 from tasker.wire.queues import Rate as QueueRate
 from tasker.wire.schedules import Schedule
 from tasker.wire.stats import Stats
-from tasker.wire.steps import Question, Step
+from tasker.wire.steps import OpenQuestion, Question, Step
 from tasker.wire.tasks import Task
 from tasker.wire.types import TaskType
 from tasker.wire.usage import Usage
@@ -68,6 +69,7 @@ __all__ = [
     "AsyncGroups",
     "AsyncHandle",
     "AsyncKeys",
+    "AsyncQuestions",
     "AsyncQueues",
     "AsyncSchedules",
     "AsyncTasker",
@@ -101,7 +103,9 @@ __all__ = [
     "NewKey",
     "NotAllowed",
     "NotFound",
+    "OpenQuestion",
     "Question",
+    "Questions",
     "Queue",
     "QueueRate",
     "Queues",

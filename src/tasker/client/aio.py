@@ -24,6 +24,7 @@ from tasker.client.resources.bulk import AsyncBulkActions
 from tasker.client.resources.failures import AsyncFailures
 from tasker.client.resources.groups import AsyncGroups
 from tasker.client.resources.keys import AsyncKeys
+from tasker.client.resources.questions import AsyncQuestions
 from tasker.client.resources.queues import AsyncQueues
 from tasker.client.resources.schedules import AsyncSchedules
 from tasker.client.resources.types import AsyncTypes
@@ -82,6 +83,7 @@ class AsyncTasker:
         self.workers = AsyncWorkers(driver)
         self._batches = BatchCalls(driver.exchange)
         self._maps = MapCalls(driver.exchange)
+        self.questions = AsyncQuestions(driver)
         self.groups = AsyncGroups(driver)
         self.keys = AsyncKeys(driver)
         self.queues = AsyncQueues(driver)

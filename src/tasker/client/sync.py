@@ -24,6 +24,7 @@ from tasker.client.resources.bulk import BulkActions
 from tasker.client.resources.failures import Failures
 from tasker.client.resources.groups import Groups
 from tasker.client.resources.keys import Keys
+from tasker.client.resources.questions import Questions
 from tasker.client.resources.queues import Queues
 from tasker.client.resources.schedules import Schedules
 from tasker.client.resources.types import Types
@@ -82,6 +83,7 @@ class Tasker:
         self.workers = Workers(driver)
         self._batches = BatchCalls(driver.exchange)
         self._maps = MapCalls(driver.exchange)
+        self.questions = Questions(driver)
         self.groups = Groups(driver)
         self.keys = Keys(driver)
         self.queues = Queues(driver)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from uuid import UUID
 
 from msgspec import Meta, Struct
 
 from tasker.model.steps import StepKind
 from tasker.rules.steps import StepState
-from tasker.wire.shapes import Moment, Sometimes, choices
+from tasker.wire.shapes import Always, Moment, Sometimes, choices
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -19,6 +20,29 @@ class Question(Struct, frozen=True, kw_only=True):
     schema: dict[str, Any]
     asked_at: Moment
     expires_at: Sometimes[Moment] | None = None
+
+
+class OpenQuestion(Struct, frozen=True, kw_only=True):
+    """A question that waits for a person, and its task, whose `input` has all of it, with the schema of the answer.
+
+    `message`: up to 400 characters of it. `owner`: whose task it is; null if it was submitted without a key.
+    """
+
+    task_id: UUID
+    type: str
+    name: str
+    message: str
+    asked_at: Moment
+    expires_at: Moment | None
+    owner: str | None
+    links: dict[str, str]
+
+
+class QuestionPage(Struct, frozen=True, kw_only=True):
+    """The questions that have waited longest, as many as `limit` says; `next_cursor` is always null."""
+
+    items: list[OpenQuestion]
+    next_cursor: Always[str | None] = None
 
 
 class StepChildren(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Calls about what a service only lists: workers, audit entries, groups of failures."""
+"""Calls about what a service only lists: workers, audit entries, groups of failures, questions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from tasker.client.core.effects import Flow
 from tasker.client.core.exchange import Exchange
 from tasker.wire.audit import AuditEntry, AuditPage
 from tasker.wire.failures import FailureGroup, FailurePage
+from tasker.wire.steps import OpenQuestion, QuestionPage
 from tasker.wire.workers import Worker, WorkerPage
 
 _MOST = 100
-"""Items of one page: the most that the service gives."""
+"""Items of one page."""
 
 
 @dataclass(frozen=True)
 class ListCalls:
-    """What `Workers`, `Audit` and `Failures` do, and their twins; see there."""
+    """What `Workers`, `Audit`, `Failures` and `Questions` do, and their twins; see there."""
 
     exchange: Exchange
 
@@ -29,6 +30,9 @@ class ListCalls:
 
     def failures(self, limit: int | None, **filters: Any) -> Flow[FailureGroup]:
         return self.exchange.read_list("/failure", FailurePage, {**filters, "limit": page_of(limit)}, limit)
+
+    def questions(self, limit: int | None) -> Flow[OpenQuestion]:
+        return self.exchange.read_list("/question", QuestionPage, {"limit": page_of(limit)}, limit)
 
 
 def page_of(limit: int | None) -> int:
