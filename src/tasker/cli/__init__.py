@@ -22,30 +22,32 @@ _EXIT_CODES = (
     "itself, 75 the service is stopping and runs the task after its restart, 124 waiting took too long, "
     "130 interrupted, 141 the reader of the output has gone."
 )
+_TYPED = {"run", "replay"}
+"""Commands that take the params of a task type as flags."""
 _WIDTH = 100
 """Columns of the help."""
 _COMMANDS = (
-    ("serve", "tasker.cli.serve:serve", "Run the service."),
-    ("worker", "tasker.cli.worker:worker", "Run tasks without an API, next to other processes."),
-    ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
-    ("export", "tasker.cli.archive:export", "Write everything stored as JSON Lines."),
-    ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),
-    ("key", "tasker.cli.keys:app", "Make, list and revoke API keys."),
     ("run", "tasker.cli.run:run", "Submit a task, wait for it and print its result."),
     ("ls", "tasker.cli.tasks:ls", "List tasks, newest first."),
     ("get", "tasker.cli.tasks:get", "Show one task."),
     ("input", "tasker.cli.answers:input_", "Answer a question of a task, or show it."),
     ("group", "tasker.cli.groups:app", "Show, await and cancel groups of tasks."),
-    ("usage", "tasker.cli.usage:usage", "Show what tasks used up: tokens, cost, run time, counts."),
     ("types", "tasker.cli.types:types", "List what can be submitted."),
     ("type", "tasker.cli.types:app", "Show a task type: its params, its defaults, an example."),
-    ("stats", "tasker.cli.stats:stats", "Show what happened lately, how fast, and what is open."),
-    ("failure", "tasker.cli.failures:app", "Show what fails, and how often."),
     ("queue", "tasker.cli.queues:app", "Pause, resume and limit queues."),
     ("schedule", "tasker.cli.schedules:app", "Submit tasks by the clock."),
+    ("usage", "tasker.cli.usage:usage", "Show what tasks used up: tokens, cost, run time, counts."),
+    ("stats", "tasker.cli.stats:stats", "Show what happened lately, how fast, and what is open."),
+    ("failure", "tasker.cli.failures:app", "Show what fails, and how often."),
     ("audit", "tasker.cli.audit:app", "Show who did what."),
-    ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),
     ("profile", "tasker.cli.profiles:app", "Name the services that you use."),
+    ("key", "tasker.cli.keys:app", "Make, list and revoke API keys."),
+    ("serve", "tasker.cli.serve:serve", "Run the service."),
+    ("worker", "tasker.cli.worker:worker", "Run tasks without an API, next to other processes."),
+    ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),
+    ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
+    ("export", "tasker.cli.archive:export", "Write everything stored as JSON Lines."),
+    ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
     ("version", "tasker.cli.version:version", "Print the version and the build."),
 )
@@ -104,10 +106,13 @@ def _is_text(data: bytes) -> bool:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["--no-color"]:
+        os.environ["NO_COLOR"] = "1"
+        arguments = arguments[1:]
     quick = _find_quick(arguments)
     if quick is not None:
         return quick()
-    from cyclopts import CycloptsError, UnknownOptionError
+    from cyclopts import CycloptsError
 
     from tasker.errors import TaskerError
 
@@ -115,10 +120,12 @@ def _dispatch(arguments: list[str]) -> int:
         if arguments[:1] == ["help"]:
             arguments = [*arguments[1:], "--help"]
         words = ["@-" if word == "-" else word for word in arguments]  # a lone dash is not an option
+        if words[0] in _TYPED:
+            from tasker.cli.typed import dispatch
+
+            return dispatch(build(arguments), words)
         return int(build(arguments)(words, exit_on_error=False, result_action="return_value") or 0)
     except CycloptsError as error:  # already printed
-        if isinstance(error, UnknownOptionError) and arguments[0] == "run":
-            print("After -- every word is a param: tasker run reverse -- -x", file=sys.stderr)
         print(f"More: {' '.join(['tasker', *(error.command_chain or ())])} --help", file=sys.stderr)
         return Exit.USAGE
     except TaskerError as error:
@@ -148,7 +155,9 @@ def _help() -> int:
     from textwrap import fill
 
     width = max(len(name) for name, *_ in _COMMANDS)
-    print("Usage: tasker COMMAND\n\nSubmit tasks, and run the service that keeps and runs them.\n\nCommands:")
+    print(
+        "Usage: tasker [--no-color] COMMAND\n\nSubmit tasks, and run the service that keeps and runs them.\n\nCommands:"
+    )
     for name, _, help in _COMMANDS:
         print(f"  {name:<{width}}  {help}")
     print("\nMore on one: tasker COMMAND --help; all of them: docs/cli.md\n")

@@ -40,13 +40,13 @@ def input_(
     """
     from tasker.cli.params import UsageError, read_value
     from tasker.cli.service import to_json
-    from tasker.cli.tasks import read_task_id
+    from tasker.cli.taskids import find_task_id
     from tasker.cli.terminal import note, show
 
-    wanted = read_task_id(task_id)
     if name is not None and not value:
         raise UsageError(f"VALUE: expected the answer to {name!r}; `tasker input {task_id}` shows what is asked")
     with output.connect() as client:
+        wanted = find_task_id(client, task_id)
         if name is None:
             asked = client.get(wanted).input
             if asked is None and not output.json:
@@ -93,7 +93,7 @@ def _answer_lines(schema: Mapping[str, Any]) -> Iterator[str]:
 
 def _lines(asked: Question) -> Iterator[str]:
     """Yield a question as lines `name: value`."""
-    from tasker.cli.tasks import local
+    from tasker.cli.times import local
 
     yield f"name:      {asked.name}"
     yield f"message:   {asked.message}"

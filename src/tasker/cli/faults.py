@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tasker.cli.exits import Exit
 from tasker.cli.terminal import note
 from tasker.client import errors as client
-from tasker.errors import PROBLEMS, Conflict, NotFound, TaskerError, Unavailable
+from tasker.errors import PROBLEMS, Conflict, Fault, NotFound, TaskerError, Unavailable
 
 _CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
     (client.TaskFailed, Exit.TASK_FAILED),
@@ -24,17 +26,31 @@ _CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
     (Unavailable, Exit.UNREACHABLE),
 )
 
+_ADVICE = {
+    "conflict": "`tasker get` shows the task as it is.",
+    "invalid-params": "`tasker run TYPE --help` shows the params of a type.",
+    "invalid-request": "",
+    "unknown-field": "",
+    "unknown-type": "`tasker types` lists the types of this service.",
+}
+"""What to do about problems, where the API's advice would not help on a command line."""
 
-def explain(error: TaskerError) -> Exit:
-    """Print what went wrong and what to do; return the exit code."""
+
+def explain(error: TaskerError, describe: Callable[[Fault], str] | None = None) -> Exit:
+    """Print what went wrong and what to do; return the exit code. describe: returns a fault of the request as text."""
+    describe = describe or _describe
     faults = error.faults if isinstance(error, client.ServiceError) else ()
     note(f"tasker: {error.title if faults and isinstance(error, client.ServiceError) else error}")
     for fault in faults:
-        note(f"  {fault.pointer or 'params'}: {fault.detail}")
+        note(f"  {describe(fault)}")
     advice = _advise(error)
     if advice:
         note(advice)
     return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.USAGE)
+
+
+def _describe(fault: Fault) -> str:
+    return f"{fault.pointer or 'params'}: {fault.detail}"
 
 
 def _advise(error: TaskerError) -> str:
@@ -51,7 +67,7 @@ def _advise(error: TaskerError) -> str:
             return _advise_where_to_look(str(error))
         case client.ServiceError():
             kind = PROBLEMS.get(error.name)
-            return kind.advice if kind else ""
+            return _ADVICE.get(error.name, kind.advice if kind else "")
     return ""
 
 

@@ -26,6 +26,14 @@ Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print JS
 Timeout = Annotated[
     float | None, Parameter(help="Stop waiting after this many seconds (exit code 124).", validator=Number(gte=0))
 ]
+Quiet = Annotated[
+    bool,
+    Parameter(alias="-q", negative="", show_default=False, help="Print the result alone: no text as it is written."),
+]
+Logs = Annotated[bool, Parameter(negative="", show_default=False, help="Show what the task logs, as it comes.")]
+Detach = Annotated[
+    bool, Parameter(alias="-d", negative="", show_default=False, help="Do not wait: print the task's id.")
+]
 DataDir = Annotated[
     str | None,
     Parameter(show_default=False, help="Folder that holds the tasks, also where TASKER_DATABASE_URL is set."),

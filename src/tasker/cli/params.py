@@ -4,8 +4,9 @@ By position, each word is a JSON value, or else a string: `4`, `true`, `[1,2]`, 
 By name: `key=text`, `key:=json`, `key=@file`, `key:=@file`. A word `@file` or `-` (standard input) stands for the
 file's content; if it is the only word and holds a JSON array or object, that is all of the params.
 
-The type's schema decides the rest: a text is read as JSON for a param that takes no string, and stays a text for one
-that takes only strings. Numbers keep their digits.
+Params by position may come with params by name, as in a call of Python. The type's schema decides the rest: a text is
+read as JSON for a param that takes no string, and stays a text for one that takes only strings. Numbers keep their
+digits.
 """
 
 from __future__ import annotations
@@ -46,11 +47,15 @@ class UsageError(TaskerError):
 
 @dataclass(frozen=True)
 class Accepts:
-    """Which kinds of JSON the params of a task type take: by name, by position, and after the last position."""
+    """Which kinds of JSON the params of a task type take: by name, by position, and after the last position.
+
+    rest_name: the name of the param that takes what comes after the last position, "" if there is none.
+    """
 
     named: Mapping[str, frozenset[str]]
     positional: Sequence[str] = ()
     rest: frozenset[str] = frozenset()
+    rest_name: str = ""
 
     def at(self, position: int) -> frozenset[str]:
         return self.named[self.positional[position]] if position < len(self.positional) else self.rest
@@ -62,28 +67,55 @@ _ANYTHING = Accepts({})
 def read_accepts(task_type: Mapping[str, Any]) -> Accepts:
     """Return what a task type of `GET /type/{name}` takes; nothing for a param whose schema is not simple."""
     schema = task_type["input_schema"]
-    named = {name: _kinds(member, schema) for name, member in schema["properties"].items()}
-    rest = schema["properties"].get(task_type.get("rest") or "", {}).get("items", {})
-    return Accepts(named, task_type.get("positional") or (), _kinds(rest, schema))
+    named = {name: kinds_within(member, schema) for name, member in schema["properties"].items()}
+    rest_name = task_type.get("rest") or ""
+    rest = schema["properties"].get(rest_name, {}).get("items", {})
+    return Accepts(named, task_type.get("positional") or (), kinds_within(rest, schema), rest_name)
 
 
-def read_params(words: Sequence[str], ask: Callable[[], Accepts] = lambda: _ANYTHING) -> list[Any] | dict[str, Any]:
-    """Return the params that `words` stand for. ask: returns what the type takes, if needed. Raises UsageError."""
+def read_params(
+    words: Sequence[str], ask: Callable[[], Accepts] = lambda: _ANYTHING, flags: Mapping[str, Any] | None = None
+) -> list[Any] | dict[str, Any]:
+    """Return the params that `words` stand for. ask: returns what the type takes, if needed. Raises UsageError.
+
+    flags: params that are read already.
+    """
+    params = dict(flags or {})
     if len(words) == 1 and is_source(words[0]):
         value = _guess(read_source(words[0]))
-        return value if isinstance(value, list | dict) else [value]
+        return _with_flags(value if isinstance(value, list | dict) else [value], params, ask)
     named = [match for word in words if (match := _NAMED.fullmatch(word))]
-    if not named:
-        return _read_positional(words, ask)
-    if len(named) < len(words):
-        raise UsageError("give the params by position or by name, not both; quote a text with = as '\"a=b\"'")
-    params: dict[str, Any] = {}
     accepts = ask() if any(match[2] == "=" for match in named) else _ANYTHING
     for key, operator, text in (match.groups() for match in named):
         if key in params:
             raise UsageError(f"{key}: given twice")
         params[key] = _named_value(key, operator, text, accepts.named.get(key, frozenset()))
-    return params
+    positional = _read_positional([word for word in words if not _NAMED.fullmatch(word)], ask)
+    return _with_flags(positional, params, ask) if positional else params or positional
+
+
+def _with_flags(
+    values: list[Any] | dict[str, Any], params: dict[str, Any], ask: Callable[[], Accepts]
+) -> list[Any] | dict[str, Any]:
+    """Return the params that all `values` are, together with those by name. Raises UsageError."""
+    if not params:
+        return values
+    named = values if isinstance(values, dict) else name_values(values, ask())
+    for key in params:
+        if key in named:
+            raise UsageError(f"{key}: given twice, by position and by name")
+    return named | params
+
+
+def name_values(values: Sequence[Any], accepts: Accepts) -> dict[str, Any]:
+    """Return params by position as params by name. Raises UsageError."""
+    names = accepts.positional
+    if not names:
+        raise UsageError("give the params by position or by name, not both; quote a text with = as '\"a=b\"'")
+    if len(values) > len(names) and not accepts.rest_name:
+        raise UsageError(f"expected at most {len(names)} params by position, got {len(values)}")
+    named = dict(zip(names, values, strict=False))
+    return named | ({accepts.rest_name: list(values[len(names) :])} if len(values) > len(names) else {})
 
 
 def read_value(words: Sequence[str], schema: Mapping[str, Any]) -> Any:
@@ -120,7 +152,7 @@ def read_cell(param: str, text: str, accepts: Accepts) -> Any:
 
 def kinds_of_schema(schema: Mapping[str, Any]) -> frozenset[str]:
     """Return the kinds of JSON that fit a schema; none if it is not simple."""
-    return _kinds(schema, schema)
+    return kinds_within(schema, schema)
 
 
 def kinds_within(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str]:
@@ -130,8 +162,8 @@ def kinds_within(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozens
 
 def properties_of(schema: Mapping[str, Any]) -> dict[str, frozenset[str]]:
     """Return the properties of objects that fit a schema, and the kinds of JSON that each takes."""
-    properties: Mapping[str, Any] = _resolve(schema, schema).get("properties", {})
-    return {name: _kinds(member, schema) for name, member in properties.items()}
+    properties: Mapping[str, Any] = resolve(schema, schema).get("properties", {})
+    return {name: kinds_within(member, schema) for name, member in properties.items()}
 
 
 def read_seconds(text: str) -> int | None:
@@ -153,13 +185,13 @@ def _read_positional(words: Sequence[str], ask: Callable[[], Accepts]) -> list[A
     ]
 
 
-def _kinds(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str]:
+def kinds_within(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str]:
     """Return the kinds of JSON that fit a schema; none if the schema is not simple."""
     match schema:
         case {"$ref": str()}:
-            return _kinds(_resolve(schema, whole), whole)
+            return kinds_within(resolve(schema, whole), whole)
         case {"anyOf": list(several)} | {"oneOf": list(several)}:
-            each = [_kinds(one, whole) for one in several]
+            each = [kinds_within(one, whole) for one in several]
             return frozenset().union(*each) if all(each) else frozenset()
         case {"enum": list(values)}:
             return frozenset().union(*map(_kinds_of, values))
@@ -170,7 +202,7 @@ def _kinds(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str
     return frozenset()
 
 
-def _resolve(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolve(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the schema that a reference stands for, or the schema itself."""
     ref = schema.get("$ref")
     if not isinstance(ref, str):
@@ -211,10 +243,16 @@ def _guess(text: str) -> Any:
         return text
 
 
-def _named_value(key: str, operator: str, text: str, taken: frozenset[str]) -> Any:
+def read_text(text: str, taken: frozenset[str]) -> Any:
+    """Return the value that a text stands for, where these kinds of JSON are taken. Raises UsageError."""
     content = read_source(text) if is_source(text) else text
+    return content if not taken or "string" in taken else _guess(content)
+
+
+def _named_value(key: str, operator: str, text: str, taken: frozenset[str]) -> Any:
     if operator == "=":
-        return content if not taken or "string" in taken else _guess(content)
+        return read_text(text, taken)
+    content = read_source(text) if is_source(text) else text
     try:
         return _parse(content)
     except ValueError as error:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import DEFAULT_OUTPUT, Output, Timeout, print_found
+from tasker.cli.options import DEFAULT_OUTPUT, Logs, Output, Quiet, Timeout, print_found
+from tasker.cli.taskids import find_task_id
+from tasker.cli.times import local
 
 if TYPE_CHECKING:
     from tasker.client import Step, Task
@@ -23,13 +25,46 @@ _NEXT = {"sleeping": "goes on", "waiting_for_children": "at latest", "input_requ
 _Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which tasks; without any of these, all."""
+
+    status: Annotated[
+        str | None, Parameter(help="pending, running, completed, failed or cancelled; several with commas.")
+    ] = None
+    type: Annotated[str | None, Parameter(help="Only tasks of this type; several with commas.")] = None
+    queue: Annotated[str | None, Parameter(help="Only tasks of this queue; several with commas.")] = None
+    tag: Annotated[str | None, Parameter(help="Only tasks with this tag.")] = None
+    group: Annotated[str | None, Parameter(help="Only tasks of this group.")] = None
+    parent: Annotated[str | None, Parameter(help="Only children of this task.")] = None
+    schedule_id: Annotated[str | None, Parameter(name="--schedule", help="Only tasks of this schedule, by id.")] = None
+    error: Annotated[str | None, Parameter(help="Only failed tasks of this failure group.")] = None
+    q: Annotated[str | None, Parameter(help="Only tasks with this text in their params or their error.")] = None
+    owner: Annotated[str | None, Parameter(help="Only tasks of this owner.")] = None
+    bulk: Annotated[str | None, Parameter(help="Only tasks that this bulk action has changed.")] = None
+    created_after: Annotated[str | None, Parameter(help="Submitted after this time, or within 90s, 2h, 7d.")] = None
+    created_before: Annotated[str | None, Parameter(help="Submitted before this time, or longer ago than 2h.")] = None
+    ended_after: Annotated[str | None, Parameter(help="Ended after this time, or within 2h.")] = None
+    ended_before: Annotated[str | None, Parameter(help="Ended before this time, or longer ago than 2h.")] = None
+
+    def read(self) -> dict[str, Any]:
+        """Return the filters as the client takes them. Raises UsageError."""
+        from tasker.cli.times import read_moment
+
+        now = datetime.now(UTC)
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("created_after", "created_before", "ended_after", "ended_before"):
+            given[name] = read_moment(f"--{name.replace('_', '-')}", given[name], now)
+        return {name: value for name, value in given.items() if value is not None}
+
+
+ALL = Filter()
+
+
 def ls(
     *,
-    status: str | None = None,
-    type: str | None = None,
-    queue: str | None = None,
-    tag: str | None = None,
-    parent: str | None = None,
+    filter: Filter = ALL,
     limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
     quiet: Annotated[bool, Parameter(alias="-q", negative="", show_default=False)] = False,
     output: Output = DEFAULT_OUTPUT,
@@ -38,16 +73,6 @@ def ls(
 
     Parameters
     ----------
-    status
-        Only tasks that are pending, running, completed, failed or cancelled; several with commas.
-    type
-        Only tasks of this type.
-    queue
-        Only tasks of this queue.
-    tag
-        Only tasks with this tag.
-    parent
-        Only children of this task.
     limit
         How many tasks at most.
     quiet
@@ -55,8 +80,9 @@ def ls(
     """
     from tasker.cli.terminal import show
 
+    filters = filter.read()
     with output.connect() as client:
-        found = list(client.find_many(status=status, type=type, queue=queue, tag=tag, parent=parent, limit=limit))
+        found = list(client.find_many(**filters, limit=limit))
     if quiet and not output.json:
         for task in found:
             show(str(task.task_id))
@@ -70,8 +96,10 @@ def get(
     task_id: str,
     /,
     *,
-    wait: _Flag = False,
+    wait: Annotated[bool, Parameter(alias="-w", negative="", show_default=False)] = False,
     timeout: Timeout = None,
+    logs: Logs = False,
+    quiet: Quiet = False,
     attempts: _Flag = False,
     steps: _Flag = False,
     output: Output = DEFAULT_OUTPUT,
@@ -81,7 +109,7 @@ def get(
     Parameters
     ----------
     task_id
-        The id that `tasker run` or the API gave.
+        The id that `tasker run` or the API gave; or its begin.
     wait
         Wait until it has ended and print its result, as `tasker run` does (exit code 1 if it failed).
     attempts
@@ -89,26 +117,17 @@ def get(
     steps
         Show what it has done once and remembers, and what it waits for.
     """
-    from tasker.cli.service import follow, to_json
+    from tasker.cli.following import View, follow
+    from tasker.cli.service import to_json
     from tasker.cli.terminal import show
 
-    wanted = read_task_id(task_id)
     with output.connect() as client:
+        wanted = find_task_id(client, task_id)
         if wait:
-            return follow(client, wanted, timeout, as_json=output.json)
+            return follow(client, wanted, timeout, View(output.json, quiet, logs))
         task = client.get(wanted, attempts=attempts, steps=steps)
         show(to_json(task) if output.json else "\n".join(_lines(task)))
     return Exit.OK
-
-
-def read_task_id(task_id: str) -> UUID:
-    """Return the id of a task from a command line. Raises UsageError."""
-    from tasker.cli.params import UsageError
-
-    try:
-        return UUID(task_id)
-    except ValueError:
-        raise UsageError(f"TASK_ID: expected a UUID, got {task_id!r}; `tasker ls -q` lists them") from None
 
 
 def _row(task: Task, now: datetime) -> tuple[str, ...]:
@@ -126,7 +145,8 @@ def _detail(task: Task) -> str:
 
 def _lines(task: Task) -> Iterator[str]:
     """Yield a task as lines `name: value`, without those that have no value."""
-    from tasker.cli.service import describe_progress, to_text
+    from tasker.cli.progress import describe_progress
+    from tasker.cli.service import to_text
 
     yield f"task:      {task.task_id}"
     yield f"type:      {task.type}"
@@ -160,11 +180,6 @@ def _family_lines(task: Task) -> Iterator[str]:
         yield "children:  " + ", ".join(f"{count:,} {name}" for name, count in counts if count)
     if task.input is not None:
         yield f"asks:      {task.input.name}: {task.input.message} (tasker input {task.task_id})"
-
-
-def local(time: datetime) -> str:
-    """Return a time as this machine's clock shows it."""
-    return time.astimezone().isoformat(sep=" ", timespec="milliseconds")
 
 
 def _describe_step(step: Step) -> str:

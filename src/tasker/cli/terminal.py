@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -16,6 +17,11 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 def paint(text: str, colour: str, stream: TextIO) -> str:
     """Return `text` in an ANSI colour ("31", "2"...) where `stream` shows colours."""
     return f"\x1b[{colour}m{text}\x1b[0m" if has_colours(stream) else text
+
+
+def has_cursor(stream: TextIO) -> bool:
+    """Tell whether `stream` is a terminal on which a line can be written over."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def printable(text: str) -> str:
@@ -33,12 +39,13 @@ def show(text: str) -> None:
     print(printable(text) if sys.stdout.isatty() else text, flush=True)
 
 
-def confirm(question: str) -> bool:
-    """Ask a question whose answer is yes by default; without a terminal the answer is no."""
+def confirm(question: str, *, default: bool = True) -> bool:
+    """Ask a question, with the answer to an empty line; without a terminal the answer is no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes", ""}
+    print(f"{question} {'[Y/n]' if default else '[y/N]'} ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    return answer.strip().lower() in {"y", "yes"} or (default and answer == "\n")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
