@@ -31,7 +31,14 @@ COMMANDS: dict[str, list[str]] = {
     "run": ["reverse", "ü"],
     "ls": ["--json", "--tag", "ü"],
     "get": ["{task}"],
+    "logs": ["--help"],
+    "output": ["--help"],
+    "events": ["{task}", "--json"],
     "input": ["{task}", "--json"],
+    "cancel": ["--help"],
+    "retry": ["--help"],
+    "replay": ["{task}"],
+    "rm": ["--help"],
     "group ls": ["--json"],
     "group show": ["some"],
     "group cancel": ["--help"],
@@ -62,7 +69,7 @@ COMMANDS: dict[str, list[str]] = {
     "version": [],
 }
 """Arguments with which each command prints data; commands that print only messages print their help."""
-BEYOND_ASCII = {"key create", "run", "ls", "get", "schedule add", "schedule ls", "schedule show"}
+BEYOND_ASCII = {"key create", "run", "replay", "ls", "get", "events", "schedule add", "schedule ls", "schedule show"}
 FAULTS = {
     "full": (7, "tasker: standard output: No space left on device; the output is not complete\n"),
     "closed": (7, "tasker: standard output: it is closed; the output is not complete\n"),

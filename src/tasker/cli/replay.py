@@ -1,0 +1,93 @@
+"""`tasker replay`: submit a task once more, as it was or edited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from tasker.cli.given import NOTHING_GIVEN, Given
+from tasker.cli.options import DEFAULT_SERVICE, Detach, Json, Logs, Quiet, Service, Timeout
+from tasker.cli.params import UsageError, name_values, read_accepts, read_params
+from tasker.cli.run import follow_submitted
+from tasker.cli.submission import NO_OPTIONS, Submission
+from tasker.cli.taskids import find_task_id
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tasker.client import Tasker
+
+_MASK = "***"
+"""What a secret param is shown as."""
+
+
+def replay(
+    task_id: str,
+    /,
+    *params: str,
+    keep_steps: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Begin with the steps of the task, its children excepted."),
+    ] = False,
+    detach: Detach = False,
+    timeout: Timeout = None,
+    logs: Logs = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    submission: Submission = NO_OPTIONS,
+    service: Service = DEFAULT_SERVICE,
+    given: Annotated[Given, Parameter(parse=False)] = NOTHING_GIVEN,
+) -> int:
+    """Submit a task once more as a new one, wait for it and print its result, as `tasker run` does.
+
+    Params that are given by name, as flags or as name=value, replace those of the task; the others stay as they were.
+    Params by position replace all of them. Options stay as they were, too, but for times, keys and groups.
+
+    Parameters
+    ----------
+    task_id
+        The task; it may have any status.
+    params
+        What is different, as for `tasker run`.
+    """
+    from tasker.cli.faults import explain
+    from tasker.cli.following import View
+    from tasker.client import InvalidRequest
+
+    options = submission.read()
+    with service.connect() as client:
+        wanted = find_task_id(client, task_id)
+        try:
+            edited = _edit(client, wanted, params, given)
+            handle = client.replay(wanted, edited, keep_steps=keep_steps, options=options)
+        except InvalidRequest as error:
+            return explain(error, given.describe)
+        view = View(json, quiet, logs)
+        return follow_submitted(client, handle.task_id, handle.awaits_restart, view, detach=detach, timeout=timeout)
+
+
+def _edit(client: Tasker, task_id: UUID, words: Sequence[str], given: Given) -> Any:
+    """Return the params with what the words change; None if they change nothing. Raises UsageError."""
+    if not words and not given.split.params:
+        return None
+    task = client.get(task_id)
+    task_type = given.task_type or client.find_type(task.type)
+    accepts = read_accepts(task_type)
+    read = read_params(words, lambda: accepts, given.split.params)
+    if isinstance(read, list):
+        return read
+    old = task.params if isinstance(task.params, dict) else name_values(task.params or [], accepts)
+    _check_secrets(old, read, task_type)
+    return {**old, **read}
+
+
+def _check_secrets(old: Mapping[str, Any], new: Mapping[str, Any], task_type: Mapping[str, Any]) -> None:
+    """Refuse to send the mask of a secret instead of the secret. Raises UsageError."""
+    from tasker.cli.flags import Flags
+
+    for flag in Flags(task_type).params:
+        name = flag.path[0]
+        if flag.is_secret and old.get(name) == _MASK and name not in new:
+            raise UsageError(f"{flag.name}: it is secret, and not shown to you; to change other params, give it again")
