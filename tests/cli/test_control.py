@@ -101,7 +101,6 @@ def test_several_tasks_from_standard_input_and_the_worst_code(call: Call) -> Non
     assert call("cancel", "-") == Done(0, "", "No tasks.\n")
     again = call("retry", first, second, "--json").out.splitlines()
     assert [json.loads(line)["status"] for line in again] == ["pending", "pending"]
-    assert call("cancel", first, second, "-q").out == f"{first}\n{second}\n"
 
 
 def test_retry_waits_if_asked_and_names_steps(call: Call) -> None:
