@@ -29,7 +29,7 @@ def ls(
 
 
 def _row(entry: AuditEntry) -> tuple[str, ...]:
-    from tasker.cli.tasks import local
+    from tasker.cli.times import local
 
     outcome = "-" if entry.outcome is None else str(entry.outcome)
     who = entry.owner or "-", entry.key_id or "-"

@@ -72,7 +72,7 @@ def _what(group: FailureGroup) -> str:
 
 
 def _lines(group: FailureGroup) -> Iterator[str]:
-    from tasker.cli.tasks import local
+    from tasker.cli.times import local
 
     yield f"failure:   {group.failure_id}"
     yield f"type:      {group.type}"

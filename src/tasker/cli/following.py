@@ -6,12 +6,14 @@ log and notes go to standard error. In a pipe there is the result alone.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -55,29 +57,40 @@ class View:
 def follow(client: Tasker, task_id: UUID, timeout: float | None, view: View) -> int:
     """Wait for a task, show what happens to it, and print its result; return the exit code."""
     streamed = Streamed()
-    try:
-        if view.shows_text or view.shows_progress or view.logs:
-            task = _Follower(client, task_id, view, streamed).run(timeout)
-        else:
-            task = client.wait(task_id, timeout)
-    except KeyboardInterrupt:
-        return detach(client, task_id)
-    except WaitTimeout as error:
-        note(f"tasker: {error}. Wait again: tasker get {task_id} --wait")
-        return Exit.WAIT_TIMED_OUT
+    if view.shows_text or view.shows_progress or view.logs:
+        events: Background[Any] = Background(lambda: _tell(client, task_id))
+        wait: Callable[[], Task] = partial(_Follower(client, task_id, view, streamed, events).run, timeout)
+    else:
+        events = Background(lambda: iter((client.wait(task_id, timeout),)))
+        wait = events.only
+    with events.taking_interrupts():
+        try:
+            task = wait()
+        except Interrupted:
+            return _detach(client, task_id, events)
+        except WaitTimeout as error:
+            note(f"tasker: {error}. Wait again: tasker get {task_id} --wait")
+            return Exit.WAIT_TIMED_OUT
     return report(client, task, as_json=view.json, streamed=streamed)
 
 
-def detach(client: Tasker, task_id: UUID) -> int:
+def _tell(client: Tasker, task_id: UUID) -> Iterator[Event | Task]:
+    """Yield the events of a task as they happen, and at last the task as it ended."""
+    last = None
+    for event in client.events(task_id):
+        yield event
+        last = event.task
+    yield last if last is not None and last.status.is_terminal else client.wait(task_id)
+
+
+def _detach(client: Tasker, task_id: UUID, events: Background[Any]) -> int:
     """Leave the task alone and say how to come back; on a terminal a second Ctrl-C cancels it."""
     back = f"the task goes on. Wait again: tasker get {task_id} --wait"
     if not sys.stderr.isatty():
         note(f"No longer waiting; {back}")
         return Exit.INTERRUPTED
     note(f"\nNo longer waiting. Ctrl-C again cancels the task; else {back}")
-    try:
-        time.sleep(_SECOND_PRESS)
-    except KeyboardInterrupt:
+    if events.is_interrupted_within(_SECOND_PRESS):
         try:
             task = client.cancel(task_id)
         except Conflict as error:
@@ -114,6 +127,10 @@ class Streamed:
         return bool(self.parts) and "".join(self.parts) == result
 
 
+class Interrupted(Exception):
+    """Ctrl-C was pressed."""
+
+
 class Background(Generic[T]):
     """What an iterator yields, read in a thread: so it can be awaited for a limited time, and by Ctrl-C."""
 
@@ -122,12 +139,48 @@ class Background(Generic[T]):
         self._read = read
         Thread(target=self._run, daemon=True).start()  # ends with the process, whatever it waits for
 
-    def get(self, timeout: float | None) -> T | None:
-        """Return the next value, None at the end. Raises Empty after `timeout` seconds, and as the iterator."""
+    def get(self, timeout: float | None = None) -> T | None:
+        """Return the next value, None at the end.
+
+        Raises Empty after `timeout` seconds, Interrupted, and as the iterator.
+        """
         value, error = self._found.get(timeout=timeout)
         if error is not None:
             raise error
         return value
+
+    def only(self) -> T:
+        """Return the first value of an iterator that has one. Raises as `get`."""
+        value = self.get()
+        assert value is not None
+        return value
+
+    @contextmanager
+    def taking_interrupts(self) -> Iterator[None]:
+        """Let `get` raise Interrupted at Ctrl-C.
+
+        A KeyboardInterrupt comes anywhere, even within the writing of a text, which would then be written twice.
+        """
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler:  # ignored, as for what a shell runs in the background
+            yield
+            return
+        signal.signal(signal.SIGINT, lambda *_: self._found.put((None, Interrupted())))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def is_interrupted_within(self, seconds: float) -> bool:
+        """Tell whether Ctrl-C is pressed within so many seconds; values are dropped."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            with suppress(Empty, ClientError):
+                try:
+                    self.get(left)
+                except Interrupted:
+                    return True
+        return False
 
     def _run(self) -> None:
         try:
@@ -142,7 +195,10 @@ class Background(Generic[T]):
 class _Follower:
     """Shows the events of one task until it has ended."""
 
-    def __init__(self, client: Tasker, task_id: UUID, view: View, streamed: Streamed) -> None:
+    def __init__(
+        self, client: Tasker, task_id: UUID, view: View, streamed: Streamed, events: Background[Event | Task]
+    ) -> None:
+        self._events = events
         self._client = client
         self._id = task_id
         self._view = view
@@ -152,28 +208,25 @@ class _Follower:
         self._is_within_line = False
 
     def run(self, timeout: float | None) -> Task:
-        """Return the task once it has ended. Raises WaitTimeout, ClientError, KeyboardInterrupt."""
-        start, last, pause = time.monotonic(), None, _FIRST_GLANCE
-        events = Background(lambda: self._client.events(self._id))
+        """Return the task once it has ended. Raises WaitTimeout, ClientError, Interrupted."""
+        start, pause = time.monotonic(), _FIRST_GLANCE
         try:
             while True:
                 left = None if timeout is None else max(start + timeout - time.monotonic(), 0)
                 try:
-                    event = events.get(pause if left is None else min(pause, left))
+                    event = self._events.get(pause if left is None else min(pause, left))
                 except Empty:
                     if timeout is not None and time.monotonic() - start >= timeout:
                         raise WaitTimeout(self._client.get(self._id), timedelta(seconds=timeout)) from None
                     self._glance()
                     pause = _GLANCE
                     continue
-                if event is None:
-                    break
-                last = event
+                if isinstance(event, Task):
+                    return event
+                assert event is not None
                 self._show(event)
         finally:
             self._end_line()
-        ended = None if last is None else last.task
-        return ended if ended is not None and ended.status.is_terminal else self._client.wait(self._id, timeout)
 
     def _show(self, event: Event) -> None:
         match event.type:

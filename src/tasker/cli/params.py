@@ -155,11 +155,6 @@ def kinds_of_schema(schema: Mapping[str, Any]) -> frozenset[str]:
     return kinds_within(schema, schema)
 
 
-def kinds_within(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str]:
-    """Return the kinds of JSON that fit a part of a schema; none if it is not simple."""
-    return _kinds(schema, whole)
-
-
 def properties_of(schema: Mapping[str, Any]) -> dict[str, frozenset[str]]:
     """Return the properties of objects that fit a schema, and the kinds of JSON that each takes."""
     properties: Mapping[str, Any] = resolve(schema, schema).get("properties", {})

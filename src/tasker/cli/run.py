@@ -53,6 +53,7 @@ def run(
     from tasker.cli.faults import explain
     from tasker.cli.following import View
     from tasker.cli.service import read_params_of
+    from tasker.cli.terminal import note
     from tasker.client import InvalidRequest
 
     options = submission.read()
@@ -62,6 +63,9 @@ def run(
             handle = client.submit_params(type, read, options=options)
         except InvalidRequest as error:
             return explain(error, given.describe)
+        except KeyboardInterrupt:
+            note("\nNo answer came yet: the task may be stored. `tasker ls` shows it.")
+            return Exit.INTERRUPTED
         view = View(json, quiet, logs)
         return follow_submitted(client, handle.task_id, handle.awaits_restart, view, detach=detach, timeout=timeout)
 

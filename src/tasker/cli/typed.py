@@ -97,7 +97,9 @@ def _ask(command: str, name: str, url: str | None, profile: str | None, retries:
 
     with connect(url, profile) as client:
         try:
-            return client.with_options(retries=retries).find_type(name if command == "run" else client.get(read_task_id(name)).type)
+            return client.with_options(retries=retries).find_type(
+                name if command == "run" else client.get(read_task_id(name)).type
+            )
         except NotAllowed:
             return None
         except NotFound as error:
