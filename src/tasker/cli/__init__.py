@@ -50,6 +50,7 @@ _COMMANDS = (
     ("profile", "tasker.cli.profiles:app", "Name the services that you use."),
     ("key", "tasker.cli.keys:app", "Make, list and revoke API keys."),
     ("serve", "tasker.cli.serve:serve", "Run the service."),
+    ("dev", "tasker.cli.dev:dev", "Run the service, and load your code again when it changes."),
     ("worker", "tasker.cli.worker:worker", "Run tasks without an API, next to other processes."),
     ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),
     ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dotenv import dotenv_values
-from dotenv.parser import parse_stream
+from dotenv.parser import Original, parse_stream
 
 from tasker.errors import ConfigError
 
@@ -19,6 +19,20 @@ def read_dotenv(file: Path) -> dict[str, str | None]:
         return dotenv_values(file)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: expected a readable file in UTF-8, got: {error}") from error
+
+
+def find_lines(file: Path) -> dict[str, int]:
+    """Return the line, from 1, of each variable's last setting in a file that `read_dotenv` has read."""
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8") as text:
+        return {part.key: _line_of(part.original) for part in parse_stream(text) if part.key is not None}
+
+
+def _line_of(original: Original) -> int:
+    """Return the line of a setting: its text may begin with empty lines."""
+    text = original.string
+    return original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _check(file: Path) -> None:

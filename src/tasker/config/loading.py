@@ -17,7 +17,7 @@ from pydantic import ByteSize, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from tasker.config.dotenv import read_dotenv
+from tasker.config.dotenv import find_lines, read_dotenv
 from tasker.config.kinds import Expected
 from tasker.config.settings import GptSettings, Settings
 from tasker.errors import ConfigError
@@ -42,11 +42,15 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class _Given:
-    """A value as it was given, and the name by which the user knows it."""
+class Given:
+    """A value as it was given, and the name by which the user knows it.
+
+    place: where it was given: "flag", "environment", ".env line 3" or "command" (by what the command itself sets).
+    """
 
     name: str
     value: object
+    place: str
 
 
 def describe_settings() -> list[Setting]:
@@ -56,15 +60,16 @@ def describe_settings() -> list[Setting]:
     return [_setting(path, field) for path, field in [*rest, *own] if field.description]
 
 
-def load_settings(**flags: object) -> Settings:
+def load_settings(defaults: Mapping[str, object] | None = None, /, **flags: object) -> Settings:
     """Return the settings of this process. flags: values by name of the field (`gpt_model`...), None for not given.
 
+    defaults: what takes the place of the settings' own defaults, by the same names.
     Raises ConfigError that names every wrong or unknown variable, what was expected and what was got.
     """
     variables = _read_variables()
     table = describe_settings()
     faults = [_unknown(given.name, name, table) for name, given in variables.items() if _is_unknown(name, table)]
-    given = {setting.path: found for setting in table if (found := _find_given(setting, flags, variables))}
+    given = _find_all(table, flags, variables, defaults or {})
     try:
         settings = Settings.model_validate(_nest(given))
     except ValidationError as error:
@@ -75,20 +80,38 @@ def load_settings(**flags: object) -> Settings:
     return settings
 
 
+def find_given(**flags: object) -> dict[str, Given]:
+    """Return what is given for each setting that has no default value now, by variable. Raises ConfigError."""
+    table = describe_settings()
+    found = _find_all(table, flags, _read_variables(), {})
+    return {setting.variable: found[setting.path] for setting in table if setting.path in found}
+
+
+def _find_all(
+    table: list[Setting],
+    flags: Mapping[str, object],
+    variables: Mapping[str, Given],
+    defaults: Mapping[str, object],
+) -> dict[tuple[str, ...], Given]:
+    found = ((setting.path, _find_given(setting, flags, variables, defaults)) for setting in table)
+    return {path: given for path, given in found if given is not None}
+
+
 def _setting(path: tuple[str, ...], field: FieldInfo) -> Setting:
     name = "_".join(path)
     expected = [item for item in field.metadata if isinstance(item, Expected)][-1]
     return Setting(
         variable=_SPECIAL_VARIABLES.get(name, f"TASKER_{name.upper()}"),
         flag=None if expected.secret or not expected.flag else f"--{name.replace('_', '-')}",
-        default=_show_default(field.default if field.default_factory is None else None),
+        default=show_value(field.default if field.default_factory is None else None),
         description=field.description or "",
         path=path,
         expected=expected,
     )
 
 
-def _show_default(value: object) -> str:
+def show_value(value: object) -> str:
+    """Return a value of a setting as it is written in the environment; "" for None."""
     match value:
         case None:
             return ""
@@ -103,21 +126,31 @@ def _show_default(value: object) -> str:
     return str(value)
 
 
-def _read_variables() -> dict[str, _Given]:
+def _read_variables() -> dict[str, Given]:
     """Return the variables that are set; the environment wins over `.env`, empty values are unset."""
-    from_file = read_dotenv(Path(".env"))
-    found = {name: _Given(f"{name} (in .env)", value) for name, value in from_file.items() if value}
-    return found | {name: _Given(name, value) for name, value in os.environ.items() if value}
+    file = Path(".env")
+    from_file, lines = read_dotenv(file), find_lines(file)
+    found = {
+        name: Given(f"{name} (in .env)", value, f".env line {lines[name]}")
+        for name, value in from_file.items()
+        if value
+    }
+    return found | {name: Given(name, value, "environment") for name, value in os.environ.items() if value}
 
 
-def _find_given(setting: Setting, flags: Mapping[str, object], variables: Mapping[str, _Given]) -> _Given | None:
-    value = flags.get("_".join(setting.path))
+def _find_given(
+    setting: Setting, flags: Mapping[str, object], variables: Mapping[str, Given], defaults: Mapping[str, object]
+) -> Given | None:
+    name = "_".join(setting.path)
+    value = flags.get(name)
     if value is not None and value != "":
-        return _Given(setting.flag or setting.variable, value)
-    return variables.get(setting.variable)
+        return Given(setting.flag or setting.variable, value, "flag")
+    if setting.variable in variables:
+        return variables[setting.variable]
+    return Given(setting.variable, defaults[name], "command") if name in defaults else None
 
 
-def _nest(given: Mapping[tuple[str, ...], _Given]) -> dict[str, Any]:
+def _nest(given: Mapping[tuple[str, ...], Given]) -> dict[str, Any]:
     nested: dict[str, Any] = {"gpt": {}}
     for path, found in given.items():
         (nested["gpt"] if len(path) > 1 else nested)[path[-1]] = found.value
@@ -133,12 +166,12 @@ def _unknown(shown: str, name: str, table: list[Setting]) -> str:
     return f"{shown}: expected a setting of Tasker, got an unknown name; the nearest is {close[0]}"
 
 
-def _explain(fault: ErrorDetails, table: list[Setting], given: Mapping[tuple[str, ...], _Given]) -> list[str]:
+def _explain(fault: ErrorDetails, table: list[Setting], given: Mapping[tuple[str, ...], Given]) -> list[str]:
     """Return the lines of an error message for a fault; a secret, or a URL that may carry a password, is not shown."""
     if not fault["loc"]:
         return fault["msg"].removeprefix("Value error, ").split("\n")
     setting = next(entry for entry in table if entry.path == fault["loc"][: len(entry.path)])
-    found = given.get(setting.path, _Given(setting.variable, fault["input"]))
+    found = given.get(setting.path, Given(setting.variable, fault["input"], ""))
     text = str(found.value)
     hidden = setting.expected.secret or "@" in text
     got = f"a value of {len(text)} characters, not shown" if hidden else f"{text!r:.200}"

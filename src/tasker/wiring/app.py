@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any
@@ -35,7 +36,7 @@ from tasker.tasktypes.registry import Registry, load, load_entry_points
 from tasker.web.app import build_web, mount
 from tasker.wiring.parts import make_service, open_dispatcher, open_worker
 from tasker.wiring.server import listening, raise_file_limit, settle_memory
-from tasker.wiring.shutdown import FORCED, Shutdown
+from tasker.wiring.shutdown import FORCED, STOP_SIGNALS, Shutdown
 from tasker.worker.worker import Worker
 
 _log = structlog.get_logger("tasker.tasks")
@@ -194,14 +195,21 @@ def _make_faces(service: Service, settings: Settings, metrics: Metrics, clock: C
     return mount(api, build_web(service, settings, metrics, clock, gate))
 
 
-async def serve(settings: Settings, bound: socket.socket, *, started: Callable[[App], Awaitable[None]]) -> int:
+async def serve(
+    settings: Settings,
+    bound: socket.socket,
+    *,
+    started: Callable[[App], Awaitable[None]],
+    signals: Sequence[signal.Signals] = STOP_SIGNALS,
+) -> int:
     """Serve HTTP until SIGTERM, SIGINT or SIGHUP, then drain; a second SIGTERM or SIGINT cuts the drain short.
 
     HTTP goes on during the drain: tasks can be read and submitted, and submitted ones are kept for the next start.
     bound: a socket bound to the settings' address; it is closed at the end. started: called once the service answers.
-    Returns the exit code. Raises ConfigError (PortTaken: another process has begun to listen there), RegistrationError.
+    signals: what stops it, besides SIGHUP unless that is ignored. Returns the exit code.
+    Raises ConfigError (PortTaken: another process has begun to listen there), RegistrationError.
     """
-    return await _run(settings, started, api=True, bound=bound)
+    return await _run(settings, started, api=True, bound=bound, signals=signals)
 
 
 async def work(settings: Settings, probes: socket.socket | None, *, started: Callable[[App], Awaitable[None]]) -> int:
@@ -213,9 +221,14 @@ async def work(settings: Settings, probes: socket.socket | None, *, started: Cal
 
 
 async def _run(
-    settings: Settings, started: Callable[[App], Awaitable[None]], *, api: bool, bound: socket.socket | None
+    settings: Settings,
+    started: Callable[[App], Awaitable[None]],
+    *,
+    api: bool,
+    bound: socket.socket | None,
+    signals: Sequence[signal.Signals] = STOP_SIGNALS,
 ) -> int:
-    shutdown = Shutdown(settings.drain)
+    shutdown = Shutdown(settings.drain, signals)
     shutdown.listen()
     raise_file_limit()
     async with open_app(settings, api=api) as app, listening(app.asgi, bound):

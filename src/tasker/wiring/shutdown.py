@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from types import FrameType
 from typing import Any, NoReturn
@@ -25,7 +25,7 @@ FORCED = os.EX_SOFTWARE
 _DEADLINE = "shutdown deadline"
 _OURS = (_DEADLINE, CHECK_THREAD)
 """Names of our own threads that may be left: they end with the process."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger(__name__)
 
 
@@ -33,19 +33,20 @@ class Shutdown:
     """Listens to signals. stopping: set by the first one. force: set by the second.
 
     drain: how long running attempts may take to end after the first signal. END_WITHIN later the process is ended in
-    any state; what it had accepted is stored.
+    any state; what it had accepted is stored. signals: the ones that stop it.
     """
 
-    def __init__(self, drain: timedelta) -> None:
+    def __init__(self, drain: timedelta, signals: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
         self.stopping = asyncio.Event()
         self.force = asyncio.Event()
         self._drain = drain
+        self._signals = signals
         self._loop = asyncio.get_running_loop()
         self._count = 0
 
     def listen(self) -> None:
         """Install the handlers. They are Python's own, not the loop's: a blocked loop must not prevent the end."""
-        for number in _SIGNALS:
+        for number in self._signals:
             signal.signal(number, self._on_signal)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
             signal.signal(signal.SIGHUP, self._on_hangup)

@@ -1,0 +1,139 @@
+"""The serving process of `tasker dev`: `python -m tasker.cli.developing.service SOCKET CONTROL` (two descriptors).
+
+It loads the users' code, says what it found, and waits until it may serve: by then the process before has ended, which
+had the database. So the code is checked in a fresh process, and the gap in which nobody answers stays short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import inspect
+import os
+import signal
+import socket
+import sys
+from typing import BinaryIO
+
+import msgspec
+
+from tasker.cli.developing.messages import Fault, Loaded, Order, Refused, Started, encode, read_order
+from tasker.config.loading import load_settings
+from tasker.config.settings import Settings, is_loopback
+from tasker.errors import TaskerError
+from tasker.tasktypes.published import publish
+from tasker.tasktypes.registry import Registry, TaskType, load, load_entry_points
+from tasker.tasktypes.sources import forget_bytecode, is_own, record_sources
+
+DRAIN = "1"
+"""Seconds that running tasks get to end before a reload, unless the settings say otherwise."""
+
+
+def main(arguments: list[str]) -> int:
+    for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal: the supervisor has them too, and decides
+        signal.signal(number, signal.SIG_IGN)
+    bound, control = (socket.socket(fileno=int(number)) for number in arguments)
+    # before the order: a spare process waits with all of Tasker loaded, so that a reload loads the users' code alone
+    importlib.import_module("tasker.wiring.app")
+    with control.makefile("rb") as lines:
+        first = lines.readline()
+        if not first:
+            return 0
+        order = read_order(first)
+        recorded: dict[str, bytes] = {}
+        try:
+            settings = settings_of(order)
+            registry = _load(settings, recorded)
+        except TaskerError as error:
+            control.sendall(encode(Refused(str(error), _digests(recorded))) + b"\n")
+            return 2
+        control.sendall(encode(_describe(registry, settings, recorded)) + b"\n")
+        return _serve(settings, bound, control, order) if _may_go(lines) else 0
+
+
+def settings_of(order: Order) -> Settings:
+    """Return the settings of `tasker dev`, for the address that the supervisor holds. Raises ConfigError."""
+    settings = load_settings(dev_defaults(order.host), **order.flags | {"host": order.host})
+    changes = {"port": order.port}
+    return settings.model_copy(update=changes)
+
+
+def dev_defaults(host: str) -> dict[str, str]:
+    """Return what `tasker dev` sets where neither flags nor variables do. host: what it listens on."""
+    local = {"webhook_insecure": "on"} if is_loopback(host) else {}
+    return {"drain": DRAIN, "log_format": "text"} | local
+
+
+def _may_go(lines: BinaryIO) -> bool:
+    """Wait for the supervisor's word; tell whether it came, or the supervisor has ended."""
+    return bool(lines.readline())
+
+
+def _load(settings: Settings, recorded: dict[str, bytes]) -> Registry:
+    """Load the task types. Raises NoSuchTarget."""
+    from tasker.builtin import builtin_registry
+    from tasker.cli.serve import prepare
+
+    prepare(settings)
+    forget_bytecode()
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # of child processes
+    record_sources(recorded)
+    registry = builtin_registry(settings.gpt)
+    load(registry, settings.tasks)
+    load_entry_points(registry)
+    return registry
+
+
+def _describe(registry: Registry, settings: Settings, recorded: dict[str, bytes]) -> Loaded:
+    return Loaded(
+        types={one.name: _digest_of(one) for one in registry if is_own(one.source)},
+        files=_digests(recorded),
+        faults=tuple(Fault(fault.target, fault.detail) for fault in registry.faults),
+        drain=settings.drain.total_seconds(),
+    )
+
+
+def _digests(recorded: dict[str, bytes]) -> dict[str, str]:
+    return {os.path.abspath(file): digest(source) for file, source in recorded.items()}
+
+
+def digest(source: bytes) -> str:
+    """Return a digest of a file's content."""
+    return hashlib.sha256(source).hexdigest()
+
+
+def _digest_of(task_type: TaskType) -> str:
+    try:
+        text = inspect.getsource(inspect.unwrap(task_type.function))
+    except (OSError, TypeError):  # made at run time
+        text = ""
+    return digest(text.encode("utf-8", "replace") + msgspec.json.encode(publish(task_type)))
+
+
+def _serve(settings: Settings, bound: socket.socket, control: socket.socket, order: Order) -> int:
+    from tasker.cli.banner import print_banner
+    from tasker.cli.faults import explain
+    from tasker.wiring import app as wiring
+    from tasker.wiring import shutdown
+
+    async def started(app: wiring.App) -> None:
+        if order.is_first:
+            await print_banner(app)
+        control.sendall(encode(Started()) + b"\n")
+        asyncio.get_running_loop().add_reader(control, _follow_supervisor, control)
+
+    try:
+        shutdown.run(wiring.serve(settings, bound, started=started, signals=(signal.SIGTERM,)))
+    except TaskerError as error:
+        return explain(error)
+
+
+def _follow_supervisor(control: socket.socket) -> None:
+    """End as by a signal when the supervisor has ended, even if it was killed."""
+    asyncio.get_running_loop().remove_reader(control)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
