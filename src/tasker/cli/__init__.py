@@ -56,6 +56,8 @@ _COMMANDS = (
     ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
     ("export", "tasker.cli.archive:export", "Write everything stored as JSON Lines."),
     ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),
+    ("backup", "tasker.cli.backup:backup", "Write a backup while the service runs (SQLite)."),
+    ("restore", "tasker.cli.backup:restore", "Put a backup into a new data folder."),
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
     ("version", "tasker.cli.version:version", "Print the version and the build."),
 )

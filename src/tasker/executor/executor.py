@@ -28,6 +28,7 @@ from tasker.logs.attempt import ATTEMPT, LoggedAttempt
 from tasker.model import Claim
 from tasker.rules.lifecycle import Cancelled, Crashed, Failed, Outcome, Released, problem
 from tasker.tasktypes.registry import Registry, TaskType
+from tasker.tasktypes.sources import Recorded
 from tasker.tasktypes.steps import Stepper
 
 CLOSE_WITHIN = 1.0
@@ -44,6 +45,7 @@ class Executor:
     replaced after that many attempts, or when it holds more memory after one. max_result: bytes of JSON. secrets:
     environment variables that children do not get. log_level: of `logging` in children. in_process: `def` functions
     run in threads of this process, and there are no children at all: see `in_thread` for what that cannot do.
+    recorded: what children import instead of what is on disk.
     """
 
     def __init__(
@@ -60,13 +62,20 @@ class Executor:
         secrets: Collection[str],
         log_level: int = logging.INFO,
         in_process: bool = False,
+        recorded: Recorded | None = None,
     ) -> None:
         self._in_process = in_process
         self._registry = registry
         self._grace = cancel_grace
         self._max_result = max_result
         self._gpt = gpt
-        spec = ChildSpec(targets=tuple(targets), max_result=max_result, log_level=log_level, secrets=tuple(secrets))
+        spec = ChildSpec(
+            targets=tuple(targets),
+            max_result=max_result,
+            log_level=log_level,
+            secrets=tuple(secrets),
+            recorded=recorded,
+        )
         self._pool = Pool(spec, size=processes, max_attempts=child_max_tasks, max_memory=child_max_memory)
         self._stops: set[Stop] = set()
         self._mailbox = Mailbox(asyncio.get_running_loop())

@@ -16,6 +16,7 @@ from msgspec import Struct
 from tasker.model import Progress, TaskProblem
 from tasker.model.steps import Step, Wait
 from tasker.rules.lifecycle import Failed, Outcome, Parked, Released, Snoozed, Succeeded
+from tasker.tasktypes.sources import Recorded
 from tasker.tasktypes.steps import AnyAnswer, AnyRequest, StepEvent
 
 HEADER = 4
@@ -30,13 +31,17 @@ class Frame(Struct, tag=str.lower, array_like=True, frozen=True):
 
 
 class Init(Frame, frozen=True):
-    """First frame to a child. `gpt`: fields of GptSettings, for a child that runs built-in types only."""
+    """First frame to a child. `gpt`: fields of GptSettings, for a child that runs built-in types only.
+
+    `recorded`: what it imports instead of what is on disk.
+    """
 
     targets: tuple[str, ...]
     sys_path: tuple[str, ...]
     max_result: int
     log_level: int
     gpt: dict[str, Any] | None
+    recorded: Recorded | None = None
 
 
 class Run(Frame, frozen=True):

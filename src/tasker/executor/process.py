@@ -17,6 +17,7 @@ from msgspec import Struct
 from tasker.executor.frames import SLACK, Corrupt, Died, Ended, FromChild, Init, Reader, ToChild, encode
 from tasker.executor.kernel import count_oom_kills, kill_group, kill_tree
 from tasker.executor.raw_output import RawOutput
+from tasker.tasktypes.sources import Recorded
 
 LAST_FRAMES_WITHIN = 1.0
 """Seconds to wait for the last frames of a dead child while another process keeps its socket open."""
@@ -25,12 +26,16 @@ EXIT_WITHIN = 0.1
 
 
 class ChildSpec(Struct, frozen=True, kw_only=True):
-    """How children are started. `secrets`: names of environment variables that they do not get."""
+    """How children are started. `secrets`: names of environment variables that they do not get.
+
+    recorded: what they import instead of what is on disk.
+    """
 
     targets: tuple[str, ...]
     max_result: int
     log_level: int
     secrets: tuple[str, ...]
+    recorded: Recorded | None = None
 
     def init(self, gpt: Mapping[str, Any] | None) -> Init:
         """Return the first frame. A child that gets the settings of gpt, API key included, runs no user's code."""
@@ -40,6 +45,7 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
             max_result=self.max_result,
             log_level=self.log_level,
             gpt=None if gpt is None else dict(gpt),
+            recorded=None if gpt is not None else self.recorded,
         )
 
 

@@ -213,6 +213,15 @@ def load(registry: Registry, targets: Iterable[str], *, all_there: bool = True) 
             registry.add_fault(target, str(error))
 
 
+def load_sources(registry: Registry, sources: Iterable[Source]) -> None:
+    """Import modules that `find_sources` has found, as `load` does. What cannot be loaded is listed in `faults`."""
+    for source in sources:
+        try:
+            _load_source(registry, source, all_there=False)
+        except NoSuchTarget as error:
+            registry.add_fault(source.name, str(error))
+
+
 def _load_source(registry: Registry, source: Source, all_there: bool) -> None:
     try:
         module = import_source(source)

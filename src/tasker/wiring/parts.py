@@ -22,6 +22,7 @@ from tasker.service.children import ChildLimits
 from tasker.service.hub import Hub
 from tasker.service.readiness import Health
 from tasker.tasktypes.registry import Registry
+from tasker.tasktypes.sources import find_recorded
 from tasker.webhooks.dispatcher import Dispatcher
 from tasker.webhooks.sender import Sender
 from tasker.worker.attempts import AttemptRunner, BudgetCheck
@@ -123,6 +124,7 @@ def _make_executor(settings: Settings, registry: Registry) -> Executor:
         gpt=settings.gpt,
         secrets=SECRET_VARIABLES,
         in_process=settings.in_process,
+        recorded=find_recorded(),
     )
 
 

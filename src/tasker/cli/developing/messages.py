@@ -45,7 +45,6 @@ class Refused(Struct, frozen=True, tag=True):
     """The process ends: its settings are wrong, or a target does not exist."""
 
     detail: str
-    files: dict[str, str] = {}
 
 
 class Started(Struct, frozen=True, tag=True):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 from time import monotonic
 from typing import Self
 
@@ -22,6 +23,19 @@ _MARGIN = 10.0
 """Seconds after the drain until a process that has not ended is killed; it ends itself earlier."""
 
 
+class Terminal:
+    """The state of the terminal now. A process that ends while its debugger reads a line leaves it without echo."""
+
+    def __init__(self) -> None:
+        self._state = termios.tcgetattr(0) if os.isatty(0) else None
+
+    def restore(self) -> None:
+        """Put the state back."""
+        if self._state is not None:
+            with contextlib.suppress(termios.error):  # it was closed
+                termios.tcsetattr(0, termios.TCSADRAIN, self._state)
+
+
 class Process:
     """A process that loads the code, waits, serves, and ends. ended: done with its exit code."""
 
@@ -30,8 +44,10 @@ class Process:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        terminal: Terminal,
     ) -> None:
         self._process = process
+        self._terminal = terminal
         self._reader = reader
         self._writer = writer
         self._drain = 0.0
@@ -39,8 +55,11 @@ class Process:
         self.ended = asyncio.create_task(process.wait())
 
     @classmethod
-    async def start(cls, bound: socket.socket, *, has_input: bool) -> Self:
-        """Start a process, which loads Tasker and waits for its order. has_input: it gets the terminal's input."""
+    async def start(cls, bound: socket.socket, terminal: Terminal, *, has_input: bool) -> Self:
+        """Start a process, which loads Tasker and waits for its order. has_input: it gets the terminal's input.
+
+        terminal: what to put back at its end.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -53,7 +72,7 @@ class Process:
                 pass_fds=(bound.fileno(), theirs.fileno()),
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE)
-        return cls(process, reader, writer)
+        return cls(process, reader, writer, terminal)
 
     async def load(self, order: Order) -> Loaded | Refused:
         """Have it load the code; wait until that is loaded, or is known not to be."""
@@ -116,5 +135,6 @@ class Process:
 
     def _end(self) -> int:
         self._writer.close()
+        self._terminal.restore()
         code = self._process.returncode or 0
         return code if code >= 0 else os.EX_SOFTWARE

@@ -18,13 +18,14 @@ from typing import BinaryIO
 
 import msgspec
 
+from tasker.cli.developing import breakpoints
 from tasker.cli.developing.messages import Fault, Loaded, Order, Refused, Started, encode, read_order
 from tasker.config.loading import load_settings
 from tasker.config.settings import Settings, is_loopback
 from tasker.errors import TaskerError
 from tasker.tasktypes.published import publish
-from tasker.tasktypes.registry import Registry, TaskType, load, load_entry_points
-from tasker.tasktypes.sources import forget_bytecode, is_own, record_sources
+from tasker.tasktypes.registry import TaskType, load, load_entry_points
+from tasker.tasktypes.sources import is_own, record_modules
 
 DRAIN = "1"
 """Seconds that running tasks get to end before a reload, unless the settings say otherwise."""
@@ -41,22 +42,20 @@ def main(arguments: list[str]) -> int:
         if not first:
             return 0
         order = read_order(first)
-        recorded: dict[str, bytes] = {}
         try:
             settings = settings_of(order)
-            registry = _load(settings, recorded)
+            loaded = _load(settings)
         except TaskerError as error:
-            control.sendall(encode(Refused(str(error), _digests(recorded))) + b"\n")
+            control.sendall(encode(Refused(str(error))) + b"\n")
             return 2
-        control.sendall(encode(_describe(registry, settings, recorded)) + b"\n")
+        control.sendall(encode(loaded) + b"\n")
         return _serve(settings, bound, control, order) if _may_go(lines) else 0
 
 
 def settings_of(order: Order) -> Settings:
     """Return the settings of `tasker dev`, for the address that the supervisor holds. Raises ConfigError."""
     settings = load_settings(dev_defaults(order.host), **order.flags | {"host": order.host})
-    changes = {"port": order.port}
-    return settings.model_copy(update=changes)
+    return settings.model_copy(update={"port": order.port, "in_process": order.in_process})
 
 
 def dev_defaults(host: str) -> dict[str, str]:
@@ -70,32 +69,24 @@ def _may_go(lines: BinaryIO) -> bool:
     return bool(lines.readline())
 
 
-def _load(settings: Settings, recorded: dict[str, bytes]) -> Registry:
+def _load(settings: Settings) -> Loaded:
     """Load the task types. Raises NoSuchTarget."""
     from tasker.builtin import builtin_registry
     from tasker.cli.serve import prepare
 
     prepare(settings)
-    forget_bytecode()
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # of child processes
-    record_sources(recorded)
+    breakpoints.install(in_process=settings.in_process)
+    recorded = record_modules(settings.tasks)
     registry = builtin_registry(settings.gpt)
     load(registry, settings.tasks)
     load_entry_points(registry)
-    return registry
-
-
-def _describe(registry: Registry, settings: Settings, recorded: dict[str, bytes]) -> Loaded:
     return Loaded(
         types={one.name: _digest_of(one) for one in registry if is_own(one.source)},
-        files=_digests(recorded),
+        files={os.path.abspath(file): digest(source) for file, source in recorded.files.items()},
         faults=tuple(Fault(fault.target, fault.detail) for fault in registry.faults),
         drain=settings.drain.total_seconds(),
     )
-
-
-def _digests(recorded: dict[str, bytes]) -> dict[str, str]:
-    return {os.path.abspath(file): digest(source) for file, source in recorded.items()}
 
 
 def digest(source: bytes) -> str:

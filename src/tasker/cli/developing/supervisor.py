@@ -18,7 +18,7 @@ from watchfiles import awatch
 
 from tasker.cli.developing.files import Sources, name_files, shorten
 from tasker.cli.developing.messages import Loaded, Order, Refused
-from tasker.cli.developing.process import Process
+from tasker.cli.developing.process import Process, Terminal
 from tasker.cli.exits import Exit
 from tasker.cli.terminal import note
 
@@ -38,6 +38,7 @@ class Supervisor:
         self._bound = bound
         self._order = order
         self._sources = Sources(targets)
+        self._terminal = Terminal()
         self._stirred = asyncio.Event()
         self._stopping = asyncio.Event()
         self._current: Process | None = None
@@ -79,6 +80,7 @@ class Supervisor:
                 return None
         elif isinstance(found, Refused):
             note(f"tasker: {found.detail}")
+            return await process.ended
         code = await process.stop()
         return Exit.OK if self._stopping.is_set() else code or Exit.USAGE
 
@@ -103,7 +105,7 @@ class Supervisor:
             self._spare = await self._start()
 
     async def _start(self) -> Process:
-        return await Process.start(self._bound, has_input=self._order.in_process)
+        return await Process.start(self._bound, self._terminal, has_input=self._order.in_process)
 
     async def _take_spare(self) -> Process:
         """Return a process that has loaded Tasker already, if there is one that lives."""
@@ -135,7 +137,8 @@ class Supervisor:
             await process.kill()  # something has changed again, or we stop
             return
         faults = self._faults_of(found)
-        self._sources.take(now, found.files, failed=bool(faults))
+        files = found.files if isinstance(found, Loaded) else {}
+        self._sources.take(now, files, failed=bool(faults))
         if not isinstance(found, Loaded) or faults:
             await process.kill()
             self._complain(faults)

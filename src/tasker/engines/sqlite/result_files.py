@@ -89,7 +89,7 @@ class Results:
 
     async def remove(self, references: Iterable[bytes]) -> None:
         """Remove files that no row refers to any more."""
-        names = [name for name in map(_name_of, references) if name is not None]
+        names = [name for name in map(name_of, references) if name is not None]
         if names:
             await asyncio.get_running_loop().run_in_executor(self._threads, self._remove_all, names)
 
@@ -100,15 +100,15 @@ class Results:
 
     def find(self, reference: bytes) -> bytes | None:
         """Return the result that a reference refers to; None if its file is missing or changed. Raises Unavailable."""
-        text, name = self.begin(reference), _name_of(reference)
-        return text if text is not None and name is not None and _is_whole(name, text) else None
+        text, name = self.begin(reference), name_of(reference)
+        return text if text is not None and name is not None and is_whole(name, text) else None
 
     def begin(self, reference: bytes, size: int = -1) -> bytes | None:
         """Return the first bytes of a result, by default all, not checked; None if its file is missing.
 
         Raises Unavailable.
         """
-        name = _name_of(reference)
+        name = name_of(reference)
         if name is None:
             return None
         try:
@@ -149,7 +149,7 @@ class Results:
                     file.write(result)
                     file.flush()
                     os.fsync(file.fileno())
-                _sync(self._folder)
+                sync_folder(self._folder)
             except BaseException:
                 self._remove(name)
                 raise
@@ -162,7 +162,7 @@ class Results:
     def _make_folder(self) -> None:
         if not self._folder.is_dir():
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            _sync(self._folder.parent)
+            sync_folder(self._folder.parent)
 
     def _remove_all(self, names: Iterable[str]) -> None:
         for name in names:
@@ -185,14 +185,19 @@ class Stored:
 
 def lost(reference: bytes) -> Unavailable:
     """Log that a row refers to a missing or changed file; return the error for its reader."""
-    name = _name_of(reference) or _NO_NAME
+    name = name_of(reference) or _NO_NAME
     _log.error("store.result_lost", name=name)
     return Unavailable(
         f"the result of this task is missing or damaged (results/{name}): restore that folder with the database"
     )
 
 
-def _name_of(reference: bytes) -> str | None:
+def is_result_name(name: str) -> bool:
+    """Return whether a file's name is that of a result."""
+    return _NAME.fullmatch(name) is not None
+
+
+def name_of(reference: bytes) -> str | None:
     """Return the file name in a reference; None if it is not a name of ours."""
     name = reference[len(_MARK) :].decode(errors="replace")
     return name if _NAME.fullmatch(name) else None
@@ -222,7 +227,7 @@ def _digest(result: bytes) -> str:
     return hashlib.sha256(result).hexdigest()[:_DIGEST_LENGTH]
 
 
-def _is_whole(name: str, text: bytes) -> bool:
+def is_whole(name: str, text: bytes) -> bool:
     """Return whether a file has the written content; without a digest, only whether it is JSON."""
     found = _NAME.fullmatch(name)
     if found is not None and found["digest"] is not None:
@@ -239,7 +244,8 @@ def _is_referred_to(connection: apsw.Connection, name: str) -> bool:
     return row is not None and row[0] == _MARK + name.encode()
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -23,8 +23,9 @@ from tasker.model import Progress
 from tasker.rules.lifecycle import Failed, Outcome, Snoozed, problem
 from tasker.tasktypes.context import Context
 from tasker.tasktypes.durable_context import DurableContext
-from tasker.tasktypes.registry import Registry, TaskType, load, load_entry_points
+from tasker.tasktypes.registry import Registry, TaskType, load, load_entry_points, load_sources
 from tasker.tasktypes.reporting import Reporter
+from tasker.tasktypes.sources import replay_modules
 from tasker.tasktypes.steps import StepEvent
 from tasker.tasktypes.sync_context import SyncContext
 
@@ -173,7 +174,11 @@ class Runner:
 def _load(init: frames.Init) -> Registry:
     sys.path[:] = init.sys_path
     registry = builtin_registry(_gpt_settings(init.gpt))
-    load(registry, init.targets, all_there=False)
+    if init.recorded is None:
+        load(registry, init.targets, all_there=False)
+    else:
+        replay_modules(init.recorded)
+        load_sources(registry, init.recorded.sources())
     return registry
 
 

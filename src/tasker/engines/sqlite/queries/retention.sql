@@ -72,6 +72,11 @@ SELECT 1 FROM tombstone WHERE task_id = ? AND forgotten_at > ?;
 DELETE FROM tombstone WHERE task_id IN (
     SELECT task_id FROM tombstone WHERE forgotten_at <= ? ORDER BY forgotten_at LIMIT ?);
 
+-- name: result_references
+-- References to the files of large results; other results are not read.
+SELECT result FROM task WHERE CASE WHEN length(result) < 100 THEN substr(result, 1, 1) = x'00' END;
+-- name: tasks_by_status
+SELECT status, count(*) FROM task GROUP BY status;
 -- name: result_by_id
 -- The result if it may be a reference to a file; others are not read.
 SELECT CASE WHEN length(result) < 100 THEN result END FROM task WHERE task_id = ?;

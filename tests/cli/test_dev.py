@@ -1,0 +1,275 @@
+"""`tasker dev`: it reloads code without losing tasks, keeps the old code when the new one is broken, and debugs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+import httpx2
+import pytest
+
+from tasker.client import Tasker
+from tests.cli.command import Terminal, on_terminal, tasker
+from tests.server import clean_environment, held_port
+
+LIMIT = 60.0
+TASKS = """
+import time
+from tasker import task
+from helper import OFFSET
+
+@task
+def total(a: int, b: int) -> int:
+    return a + b + OFFSET
+
+@task
+def linger(seconds: float) -> str:
+    time.sleep(seconds)
+    return "old"
+"""
+
+
+class Dev:
+    """`tasker dev` in a folder: what it has printed, and a client of its service."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes], url: str) -> None:
+        self.folder = folder
+        self.process = process
+        self.url = url
+        self.client = Tasker(url, timeout=LIMIT)
+        self._seen = 0
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).parent.mkdir(exist_ok=True)
+        (self.folder / name).write_text(text)
+
+    def read(self, name: str) -> str | None:
+        file = self.folder / name
+        return file.read_text() if file.exists() else None
+
+    def text(self) -> str:
+        return (self.folder / "dev.log").read_text(errors="replace")
+
+    def wait_for(self, words: str) -> str:
+        """Wait for a line that is new since the last wait and contains `words`; return it."""
+        limit = monotonic() + LIMIT
+        while True:
+            text = self.text()
+            for line in text[self._seen :].splitlines(keepends=True):
+                if words in line and line.endswith("\n"):
+                    self._seen = text.index(line, self._seen) + len(line)
+                    return line.strip()
+            assert self.process.poll() is None, f"ended without {words!r}:\n{text}"
+            assert monotonic() < limit, f"nothing with {words!r}:\n{text}"
+            sleep(0.02)
+
+
+@contextmanager
+def developing(folder: Path, *args: str, env: dict[str, str] | None = None) -> Iterator[Dev]:
+    with held_port() as port, (folder / "dev.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tasker", "dev", *args, "--port", str(port)],
+            cwd=folder,
+            env=clean_environment(**(env or {})),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        dev = Dev(folder, process, f"http://127.0.0.1:{port}")
+        try:
+            dev.wait_for("stop: Ctrl-C")
+            yield dev
+        finally:
+            dev.client.close()
+            if process.poll() is None:
+                process.terminate()
+                process.wait(LIMIT)
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    folder = tmp_path_factory.mktemp("dev")
+    (folder / "mytasks.py").write_text(TASKS)
+    (folder / "helper.py").write_text("OFFSET = 0\n")
+    with developing(folder, "mytasks.py") as dev:
+        yield dev
+
+
+@pytest.fixture(autouse=True)
+def _clean(request: pytest.FixtureRequest) -> None:
+    """Begin with the files as they were."""
+    if "dev" in request.fixturenames:
+        dev: Dev = request.getfixturevalue("dev")
+        if dev.read("helper.py") != "OFFSET = 0\n" or dev.read("mytasks.py") != TASKS:
+            dev.write("helper.py", "OFFSET = 0\n")
+            dev.write("mytasks.py", TASKS)
+            dev.wait_for("reloaded")
+
+
+def test_a_change_is_reloaded_and_says_what_is_new_other_and_gone(dev: Dev) -> None:
+    assert dev.client.run("total", 1, 2) == 3
+    changed = TASKS.replace("a + b", "a * b").replace("def linger", "def doze")
+    dev.write("mytasks.py", changed)
+    line = dev.wait_for("reloaded")
+    assert line.startswith("reloaded mytasks.py in ")
+    assert line.endswith(" s: +doze, ~total, -linger")
+    assert dev.client.run("total", 3, 4) == 12
+
+
+def test_broken_code_is_shown_with_its_line_while_the_old_code_goes_on(dev: Dev) -> None:
+    dev.write("mytasks.py", TASKS.replace("return a + b + OFFSET", "return a +"))
+    assert "not reloaded, the code from before goes on: mytasks.py:8: SyntaxError" in dev.wait_for("not reloaded")
+    assert dev.client.run("total", 1, 2) == 3
+    dev.write("mytasks.py", TASKS.replace("import OFFSET\n", "import OFFSET\nimport new_helper\n"))
+    assert "mytasks.py:5: import failed: ModuleNotFoundError" in dev.wait_for("not reloaded")
+    dev.write("new_helper.py", "1 / 0\n")  # what it lacked is there, and fails by itself
+    assert "new_helper.py:1: import failed: ZeroDivisionError" in dev.wait_for("not reloaded")
+    dev.write("new_helper.py", "\n")
+    assert "new_helper.py" in dev.wait_for("reloaded")
+    assert dev.client.run("total", 1, 2) == 3
+
+
+def test_a_child_process_that_starts_anew_still_has_the_old_code(dev: Dev) -> None:
+    (dev.folder / "helper.py").unlink()
+    dev.wait_for("not reloaded")
+    (dev.folder / "mytasks.py").unlink()
+    dev.wait_for("not reloaded")
+    first = dev.client.submit("linger", 30)
+    for event in dev.client.events(first.task_id):  # it has the only child that had started before
+        if event.type == "started":
+            break
+    assert dev.client.run("total", 1, 2) == 3
+    dev.client.cancel(first.task_id)
+
+
+def test_requests_wait_and_tasks_run_on_while_the_code_is_reloaded(dev: Dev) -> None:
+    running = dev.client.submit("linger", 30)
+    for event in dev.client.events(running.task_id):
+        if event.type == "started":
+            break
+    done, failures, over = [], [], threading.Event()
+
+    def submit_all_the_time() -> None:
+        while not over.is_set():
+            try:
+                reply = httpx2.post(f"{dev.url}/task", json={"type": "sum", "params": [1, 2]}, timeout=LIMIT)
+                done.append(reply.raise_for_status().json()["task_id"])
+            except Exception as error:
+                failures.append(repr(error))
+
+    thread = threading.Thread(target=submit_all_the_time)
+    thread.start()
+    dev.write("mytasks.py", TASKS.replace("time.sleep(seconds)", "pass").replace('"old"', '"new"'))
+    assert dev.wait_for("reloaded").endswith(": ~linger")
+    over.set()
+    thread.join()
+    assert not failures
+    assert {dev.client.wait(task_id).status for task_id in done} == {"completed"}
+    task = dev.client.wait(running.task_id)
+    assert (task.result, task.attempt) == ("new", 2)
+    assert [one.ending for one in dev.client.get(running.task_id, attempts=True).attempts] == ["succeeded", "released"]
+
+
+def test_a_burst_of_saves_and_one_during_the_reload_end_with_the_last_code(dev: Dev) -> None:
+    for offset in range(1, 6):
+        dev.write("helper.py", "")
+        dev.write("helper.py", f"OFFSET = {offset}\n")
+    dev.wait_for("reloaded")
+    dev.write("helper.py", "OFFSET = 6\n")
+    sleep(0.2)  # the load has begun, or not: either way the last save counts
+    dev.write("helper.py", "OFFSET = 7\n")
+    limit = monotonic() + LIMIT
+    while dev.client.run("total", 0, 0) != 7:
+        assert monotonic() < limit
+    assert "not reloaded" not in dev.text()[dev._seen :]
+
+
+def test_a_save_without_a_change_reloads_nothing(dev: Dev) -> None:
+    before = dev.text().count("reloaded ")
+    dev.write("mytasks.py", TASKS)
+    dev.write("test_mytasks.py", "what nobody imports\n")
+    dev.write("helper.py", "OFFSET = 0 \n")  # a comparison shows that it looks
+    dev.wait_for("reloaded helper.py")
+    assert dev.text().count("reloaded ") == before + 1
+    dev.write("helper.py", "OFFSET = 0\n")
+    dev.wait_for("reloaded helper.py")
+
+
+def test_without_a_debugger_a_breakpoint_is_passed_over(dev: Dev) -> None:
+    dev.write("mytasks.py", TASKS.replace("    return a + b", "    breakpoint()\n    return a + b"))
+    dev.wait_for("reloaded")
+    assert dev.client.run("total", 1, 2) == 3
+    assert "start `tasker dev --in-process`" in dev.wait_for("passed over")
+
+
+def test_settings_of_dev_are_local_and_loud(dev: Dev) -> None:
+    text = dev.text()
+    assert "from this machine only" in text
+    assert '{"timestamp"' not in text, "the log is text"
+
+
+def test_a_wrong_setting_is_named_and_the_service_goes_on_until_its_supervisor_is_killed(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TASKER_HOST=0.0.0.0\nTASKER_AUTH=off\n")  # a server's; dev listens here alone
+    with developing(tmp_path) as dev:
+        assert f"runs at {dev.url}" in dev.text()
+        dev.write(".env", "TASKER_SLOTS=many\n")
+        assert "TASKER_SLOTS (in .env): expected a whole number" in dev.wait_for("TASKER_SLOTS")
+        dev.write(".env", "TASKER_SLOTS=7\n")
+        dev.wait_for("reloaded .env")
+        assert dev.client.run("sum", 1, 2) == 3
+        dev.process.kill()  # the service notices, and ends too
+        dev.process.wait()
+        limit = monotonic() + LIMIT
+        while (dev.folder / ".tasker" / "tasker.lock").read_text():
+            assert monotonic() < limit, "the service still has the data folder"
+            sleep(0.02)
+
+
+def test_a_target_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    done = tasker("dev", "nosuch.py", "--port", "0", folder=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert "nosuch.py: there is no such file" in done.err
+
+
+BROKEN_INTO = """
+from tasker import task
+
+@task
+def halve(number: int) -> int:
+    half = number // 2
+    breakpoint()
+    return half
+"""
+
+
+def test_a_breakpoint_opens_the_debugger_on_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "mytasks.py").write_text(BROKEN_INTO)
+    with (
+        held_port() as port,
+        on_terminal("dev", "mytasks.py", "--in-process", "--port", str(port), folder=tmp_path) as terminal,
+        Tasker(f"http://127.0.0.1:{port}", timeout=LIMIT) as client,
+    ):
+        terminal.wait_for("stop: Ctrl-C")
+        task = client.submit("halve", 10)
+        _debug(terminal)
+        done = client.wait(task.task_id)
+        assert (done.result, done.attempt) == (5, 1)
+        assert "Pdb" not in str(client.get(task.task_id)), "the debugger's words are none of the task's"
+        client.submit("halve", 12)
+        terminal.wait_for("(Pdb) ")
+        terminal.press("\x03")
+        assert terminal.end() == 0
+
+
+def _debug(terminal: Terminal) -> None:
+    assert "breakpoint in task halve" in terminal.wait_for("(Pdb) ")
+    terminal.press("p half * 1000\n")
+    terminal.wait_for("5000")
+    terminal.shown = ""
+    terminal.press("c\n")
