@@ -53,6 +53,8 @@ _COMMANDS = (
     ("dev", "tasker.cli.dev:dev", "Run the service, and load your code again when it changes."),
     ("worker", "tasker.cli.worker:worker", "Run tasks without an API, next to other processes."),
     ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),
+    ("config", "tasker.cli.config:app", "Show the settings, and where each comes from."),
+    ("doctor", "tasker.cli.doctor.command:doctor", "Say what is wrong here, and what to do."),
     ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
     ("export", "tasker.cli.archive:export", "Write everything stored as JSON Lines."),
     ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),

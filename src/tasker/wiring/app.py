@@ -88,7 +88,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[tuple[Engine, Clock]]
         async with open_sqlite(settings.database_file, clock, journal=limits, spill_over=spill_over) as embedded:
             yield embedded, clock
         return
-    opened = _import_postgres().open_postgres(
+    opened = import_postgres().open_postgres(
         settings.database_url.get_secret_value(),
         listen_url=_listen_url(settings),
         pool_size=settings.pool_size,
@@ -103,7 +103,7 @@ async def migrate(settings: Settings) -> list[str]:
     """Migrate the store; return the names of the applied migrations. Raises ConfigError."""
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
-        return list(await _import_postgres().migrate(url, listen_url=_listen_url(settings)))
+        return list(await import_postgres().migrate(url, listen_url=_listen_url(settings)))
     async with open_sqlite(settings.database_file, SystemClock()) as engine:
         return engine.migrated
 
@@ -126,7 +126,7 @@ def _listen_url(settings: Settings) -> str | None:
     return None if settings.listen_url is None else settings.listen_url.get_secret_value()
 
 
-def _import_postgres() -> Any:
+def import_postgres() -> Any:
     """Return the distributed engine's module: its libraries are an extra."""
     try:
         from tasker.engines import postgres

@@ -160,6 +160,14 @@ def _take_snapshot(
     raise Unavailable(f"results/{lost} is missing: its task has a result that is lost, or results vanish all the time")
 
 
+def find_lost_result(connection: apsw.Connection, results: Path) -> str | None:
+    """Return the name of a result whose file is missing although its row is there; None if there is none."""
+    for name in _names_in(connection):
+        if not (results / name).exists() and name in _names_in(connection):  # else its task was erased just now
+            return name
+    return None
+
+
 def _names_in(source: apsw.Connection) -> list[str]:
     found = (name_of(bytes(reference)) for (reference,) in source.execute(QUERIES["result_references"]))
     return sorted(name for name in found if name is not None)

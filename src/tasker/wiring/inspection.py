@@ -1,0 +1,27 @@
+"""What `tasker doctor` finds out about the store: nothing is changed, and a service may use it meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasker.config.settings import Settings
+from tasker.engines.sqlite.inspection import SqliteState, inspect_file
+from tasker.wiring.app import import_postgres
+
+if TYPE_CHECKING:  # its libraries are an extra
+    from tasker.engines.postgres.inspection import PostgresState
+
+__all__ = ["inspect_postgres", "inspect_sqlite"]
+
+
+def inspect_sqlite(settings: Settings) -> SqliteState | None:
+    """Look at the database file; None if there is none yet. Raises ConfigError."""
+    return inspect_file(settings.database_file) if settings.database_file.exists() else None
+
+
+async def inspect_postgres(url: str) -> PostgresState:
+    """Look at the PostgreSQL database. Raises ConfigError."""
+    import_postgres()
+    from tasker.engines.postgres.inspection import inspect_database
+
+    return await inspect_database(url)
