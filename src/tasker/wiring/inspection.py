@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tasker.config.settings import Settings
-from tasker.engines.sqlite.inspection import SqliteState, inspect_file
+from tasker.engines.protocol.inspection import PostgresState, SqliteState
+from tasker.engines.sqlite.inspection import inspect_file
 from tasker.wiring.app import import_postgres
-
-if TYPE_CHECKING:  # its libraries are an extra
-    from tasker.engines.postgres.inspection import PostgresState
 
 __all__ = ["inspect_postgres", "inspect_sqlite"]
 

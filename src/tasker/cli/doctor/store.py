@@ -6,14 +6,11 @@ import os
 from collections.abc import Generator, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tasker.cli.doctor.findings import Finding, ok, problem, warning
 from tasker.config.settings import Settings
+from tasker.engines.protocol.inspection import PostgresState
 from tasker.errors import ConfigError
-
-if TYPE_CHECKING:
-    from tasker.engines.postgres.inspection import PostgresState
 
 _LITTLE = 1 << 30
 """Bytes of free space that are worth a warning."""

@@ -6,31 +6,14 @@ import time
 from datetime import timedelta
 
 import asyncpg
-from msgspec import Struct
 
 from tasker.engines.postgres.connections import LOST, cannot_connect
 from tasker.engines.postgres.pooler import carries_statements, is_direct, plain_connection
 from tasker.engines.postgres.sql import migrations
+from tasker.engines.protocol.inspection import PostgresState
 
 _WITHIN = 5.0
 """Seconds for each answer."""
-
-
-class PostgresState(Struct, frozen=True):
-    """What was found. version: of the server. missing: migrations that were not applied yet; all in a new database.
-
-    skew: how far the server's clock is ahead of this machine's. round_trip: time of the quickest answer.
-    is_direct: whether no pooler is in between. is_read_only: whether it takes no writes, as a standby does.
-    """
-
-    version: str
-    is_new: bool
-    missing: list[str]
-    skew: timedelta
-    round_trip: timedelta
-    is_direct: bool
-    is_read_only: bool
-    keeps_statements: bool
 
 
 async def inspect_database(url: str, *, schema: str = "tasker") -> PostgresState:

@@ -6,8 +6,8 @@ import contextlib
 from pathlib import Path
 
 import apsw
-from msgspec import Struct
 
+from tasker.engines.protocol.inspection import SqliteState
 from tasker.engines.sqlite.backups import find_lost_result
 from tasker.engines.sqlite.sql import migrations
 from tasker.engines.sqlite.storage import connect
@@ -15,19 +15,6 @@ from tasker.errors import ConfigError
 
 _SMALL = 256 << 20
 """Bytes of a database that is checked as a whole: 0.1 s for each 30 MB or so."""
-
-
-class SqliteState(Struct, frozen=True):
-    """What was found. schema, known: numbers of the last migration of the file, and of this version.
-
-    faults: what SQLite's quick check says; None if the file is too large for it. lost: a result whose file is missing.
-    """
-
-    size: int
-    schema: int
-    known: int
-    faults: list[str] | None
-    lost: str | None
 
 
 def inspect_file(path: Path) -> SqliteState:
