@@ -6,6 +6,7 @@ These are the only places that catch whatever a function raises, SystemExit and 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +36,10 @@ MAX_MESSAGE = 8 * 1024
 """Characters of an exception's message that are kept."""
 MAX_TRACEBACK = 16 * 1024
 """Characters of a traceback that are kept: the last ones, where the exception was raised."""
+
+ON_RAISE: ContextVar[Callable[[BaseException], None]] = ContextVar("tasker_on_raise")
+"""Called, where it is set, with whatever a function raises, in the function's context: tests chain it to what they see.
+"""
 
 
 class Call:
@@ -100,6 +105,8 @@ class Call:
         return args, kwargs
 
     def _raised(self, error: BaseException) -> Outcome:
+        if (notice := ON_RAISE.get(None)) is not None:
+            notice(error)
         if self._durable is not None and self._durable.is_ending:
             name = type.__dict__["__name__"].__get__(type(error))
             return _unwound(self._durable, is_parking(error), f"it raised {name}")

@@ -91,6 +91,14 @@ class CheckThreads:
             raise
         return await self._finish(owner, turn, thread, running)
 
+    def close(self) -> None:
+        """End the threads that are idle. A later check gets a new one."""
+        idle, self._idle = self._idle, []
+        for thread in idle:
+            thread.end()
+        for thread in idle:
+            thread.join()
+
     @asynccontextmanager
     async def _waiting_for(self, owner: str, turn: _Turn) -> AsyncIterator[None]:
         """Take the owner's lock and a slot; give both back if the body fails."""
@@ -217,6 +225,10 @@ class _Thread:
     def end(self) -> None:
         """End the thread once it is idle."""
         self._work.put(lambda: False)
+
+    def join(self) -> None:
+        """Wait for the end of a thread that was idle."""
+        self._thread.join()
 
     def stop(self) -> None:
         """Stop the check that runs in the thread at its next step in Python."""

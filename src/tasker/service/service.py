@@ -89,6 +89,7 @@ class Service:
         self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed, load)
         self.readiness = ReadinessCheck(store_check, self.queues, registry, hub, health)
         reading = Reading(registry, clock, url_rules or UrlRules())
+        self._check_threads = reading.threads
         self.children = ChildService(engine.steps, reading, clock, open_queues, child_limits or ChildLimits())
         self.schedules = schedules.Schedules(
             engine,
@@ -130,3 +131,7 @@ class Service:
     def stop(self) -> None:
         """End every wait now; readiness then says that the service is stopping."""
         self._hub.close()
+
+    def close(self) -> None:
+        """End the threads of checks that are idle."""
+        self._check_threads.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from tasker.tasktypes.durable import STEP_UNDER_WAY, Durable
@@ -12,6 +13,9 @@ from tasker.tasktypes.steps import Await, Parking, Steps
 
 R = TypeVar("R")
 _NOTHING = Steps(())
+
+HURRY: ContextVar[bool] = ContextVar("tasker_hurry", default=False)
+"""Whether the pauses between two tries of a step take no time: so it is in tests."""
 
 
 async def carry_out_async(operation: Operation[R], port: AsyncPort, waiting: set[Any]) -> R:
@@ -55,7 +59,7 @@ async def _perform_async(effect: Effect, port: AsyncPort, waiting: set[Any]) -> 
     if isinstance(effect, Pause):
         from asyncio import sleep  # a child process that runs `def` functions does not need it
 
-        return await sleep(effect.seconds)
+        return await sleep(0 if HURRY.get() else effect.seconds)
     future = port.ask(effect)
     if not isinstance(effect, Await):
         return await future
@@ -100,7 +104,7 @@ def _perform(effect: Effect, port: SyncPort, durable: Durable, is_cancelled: Cal
         finally:
             STEP_UNDER_WAY.reset(token)
     if isinstance(effect, Pause):
-        answer = port.wait(None, effect.seconds, lambda: durable.is_ending)
+        answer = port.wait(None, 0 if HURRY.get() else effect.seconds, lambda: durable.is_ending)
     elif isinstance(effect, Await):
         answer = port.wait(effect, None, lambda: durable.is_ending)
     else:

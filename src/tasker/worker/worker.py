@@ -91,6 +91,29 @@ class Worker:
         await self.leases.start()
         self._claiming = [asyncio.create_task(self._claim_for(pool)) for pool in self._pools if pool.types]
 
+    async def run_next(self) -> Claim | None:
+        """Claim the first due task, whatever its kind, and run its attempt to its end; return None if none is due.
+
+        For those who drive a worker by hand: it waits for no slot.
+        """
+        [pool] = [one for one in self._pools if one.suspects]  # whose types are all there are
+        request = ClaimRequest(
+            worker=self.worker_id,
+            types=pool.types,
+            lease_for=self._lease_for,
+            limit=1,
+            suspects=0,
+            queues=self._queues,
+        )
+        claims = await self._engine.claim(request, wait_for=timedelta(0))
+        for claim in claims:
+            before = set(self._attempts)
+            self._begin(claim, self._pools[0])
+            while own := self._attempts - before:
+                await asyncio.wait(own)
+            return claim
+        return None
+
     async def drain(self, within: timedelta, force: asyncio.Event) -> bool:
         """Stop claiming, let attempts end within the time (or until `force`), give the rest back. Idempotent.
 

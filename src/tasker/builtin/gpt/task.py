@@ -155,12 +155,13 @@ class Gpt:
 
     async def _answer(self, request: Request, schema: Schema | None, context: Context) -> Any:
         if schema is None:
-            return await self._write(request, context)
+            return await self.write(request, context)
         shape = make_shape(schema, objects_only=find_provider(self._settings) == "openai")
-        text = await self._write(replace(request, shape=shape), context)
+        text = await self.write(replace(request, shape=shape), context)
         return await asyncio.to_thread(shape.read, text)
 
-    async def _write(self, request: Request, context: Context) -> str:
+    async def write(self, request: Request, context: Context) -> str:
+        """Return the text for a request, and report it while it comes. Raises Fail; tests have their own."""
         match find_provider(self._settings):
             case "openai":
                 return await self._write_by_openai(request, context)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +16,7 @@ import structlog
 from msgspec import structs
 
 from tasker import model
-from tasker.clock import MICROSECOND, Clock, to_micros
+from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines import protocol
 from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.listeners import Listeners
@@ -191,6 +191,16 @@ class SqliteEngine:
     def commits(self) -> int:
         """Transactions made durable since open."""
         return self._commits.commits
+
+    async def next_moment(self) -> datetime | None:
+        """Return when time alone lets a task start, or fails it for its deadline; None if it never does.
+
+        For those who move the clock themselves. It is right after a claim that has found nothing.
+        """
+        while self._settling is not None:
+            await asyncio.wait([self._settling])
+        moment = self._partitions.next_moment()
+        return None if moment is None else from_micros(moment)
 
     async def submit(self, drafts: Sequence[model.Draft]) -> list[model.Receipt]:
         waiting = self._waiters if len(drafts) == 1 else None

@@ -145,6 +145,11 @@ class Partitions:
         times = (time for time in (self._next_due, self.limits.opens_at, overdue) if time is not None)
         return min(times, default=None)
 
+    def next_moment(self) -> int | None:
+        """Return when (microseconds) time alone changes what may start or has failed; None if it never does."""
+        times = (self._next_due, self.limits.opens_at, self._next_deadline)
+        return min((time for time in times if time is not None), default=None)
+
     def is_current(self, queue: str, now: int) -> bool:
         """Return whether `bounds` is up to date for a queue without limits, so that no query is needed."""
         is_loaded = self._is_loaded and not self._has_new_settings
