@@ -5,37 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
-from typing import NamedTuple
 
 import pytest
 
-from tasker.cli import main
 from tasker.cli.types import example_of
 from tasker.client import Tasker, TaskFailed
-from tests.cli.command import on_terminal
+from tests.cli.command import Done, on_terminal
 from tests.server import Server
 
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Here = Callable[..., Ended]
-
-
-@pytest.fixture
-def here(service: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Run `tasker` in this process, with pipes, against the shared service."""
-    monkeypatch.setenv("TASKER_URL", service.url)
-
-    def run(*words: str) -> Ended:
-        capsys.readouterr()
-        code = main(words)
-        return Ended(code, *capsys.readouterr())
-
-    return run
+Here = Callable[..., Done]
 
 
 def test_types_are_listed(here: Here) -> None:

@@ -1,0 +1,1 @@
+"""`tasker batch`: submit what a file holds, and write the results in its order."""
