@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasker.cli.exits import Exit
 from tasker.cli.streams import OutputError, ReaderGone, drop_output, guard_streams
@@ -28,6 +28,7 @@ _WIDTH = 100
 """Columns of the help."""
 _COMMANDS = (
     ("run", "tasker.cli.run:run", "Submit a task, wait for it and print its result."),
+    ("batch", "tasker.cli.batch.command:batch", "Submit a task for each row of a file, and gather the results."),
     ("ls", "tasker.cli.tasks:ls", "List tasks, newest first."),
     ("get", "tasker.cli.tasks:get", "Show one task."),
     ("logs", "tasker.cli.events:logs", "Show what a task has logged."),
@@ -38,11 +39,14 @@ _COMMANDS = (
     ("retry", "tasker.cli.control:retry", "Run failed or cancelled tasks again."),
     ("replay", "tasker.cli.replay:replay", "Submit a task once more, as it was or edited."),
     ("rm", "tasker.cli.control:rm", "Erase tasks that have ended."),
+    ("bulk", "tasker.cli.bulk:app", "Cancel, retry or erase all tasks of a filter."),
+    ("question", "tasker.cli.questions:app", "Show what tasks ask."),
     ("group", "tasker.cli.groups:app", "Show, await and cancel groups of tasks."),
     ("types", "tasker.cli.types:types", "List what can be submitted."),
     ("type", "tasker.cli.types:app", "Show a task type: its params, its defaults, an example."),
     ("queue", "tasker.cli.queues:app", "Pause, resume and limit queues."),
     ("schedule", "tasker.cli.schedules:app", "Submit tasks by the clock."),
+    ("webhook", "tasker.cli.webhooks:app", "Send events to receivers."),
     ("usage", "tasker.cli.usage:usage", "Show what tasks used up: tokens, cost, run time, counts."),
     ("stats", "tasker.cli.stats:stats", "Show what happened lately, how fast, and what is open."),
     ("failure", "tasker.cli.failures:app", "Show what fails, and how often."),
@@ -60,6 +64,7 @@ _COMMANDS = (
     ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),
     ("backup", "tasker.cli.backup:backup", "Write a backup while the service runs (SQLite)."),
     ("restore", "tasker.cli.backup:restore", "Put a backup into a new data folder."),
+    ("completion", "tasker.cli.completion:completion", "Print a script that completes words at TAB."),
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
     ("version", "tasker.cli.version:version", "Print the version and the build."),
 )
@@ -128,6 +133,10 @@ def _dispatch(arguments: list[str]) -> int:
 
     from tasker.errors import TaskerError
 
+    if arguments[0] == "__complete":
+        from tasker.cli.completing import complete
+
+        return complete(build, _COMMANDS)
     try:
         if arguments[:1] == ["help"]:
             arguments = [*arguments[1:], "--help"]
@@ -177,7 +186,7 @@ def _help() -> int:
     return Exit.OK
 
 
-def build(arguments: Sequence[str] = ()) -> App:
+def build(arguments: Sequence[str] = (), **options: Any) -> App:
     """Return the parser. Only the command that `arguments` name is imported, for its own longer help."""
     from cyclopts import App
 
@@ -186,6 +195,7 @@ def build(arguments: Sequence[str] = ()) -> App:
         version_flags=(),
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
+        **options,
     )
     for name, path, help in _COMMANDS:
         is_list = name == "worker" and list(arguments[1:2]) == ["ls"]
