@@ -73,21 +73,28 @@ def _find_type(command: str, name: str, before: Sequence[str], after: Sequence[s
     A `--url` after the type is a param if the service that is named otherwise has one of this name for the type, and
     else the address of the service.
     """
-    from tasker.client import Unreachable
+    from tasker.cli.terminal import note
+    from tasker.client import ClientError, Unreachable
 
     url, profile = _value_of("--url", before), _value_of("--profile", before)
     late = None if url or profile else _value_of("--url", after)
     if late is None:
         return _ask(command, name, url, profile or _value_of("--profile", after))
+    found, refusal = None, ""
     try:
         found = _ask(command, name, None, None, retries=0)
-    except (Unreachable, UsageError):
-        found = None
+    except (Unreachable, UsageError) as error:
+        refusal = str(error)
     if found is not None and Flags(found).find("url") is not None:
         return found
     if found is None:
         _check_address(name, late)
-    return _ask(command, name, late, None)
+    try:
+        return _ask(command, name, late, None)
+    except ClientError:
+        if refusal:
+            note(f"--url is taken for the service, because {refusal}. Before the type it always is the service.")
+        raise
 
 
 def _ask(command: str, name: str, url: str | None, profile: str | None, retries: int = 2) -> Mapping[str, Any] | None:
