@@ -1,4 +1,4 @@
-"""`tasker replay`: submit a task once more, as it was or edited."""
+"""`tasker replay`: submit a task once more, as it was or edited; or run it here, in a debugger."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ def replay(
         bool,
         Parameter(negative="", show_default=False, help="Begin with the steps of the task, its children excepted."),
     ] = False,
+    pdb: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Run it here instead, in a debugger; nothing is stored.")
+    ] = False,
+    tasks: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", show_default=False, help="With --pdb: the task files; else TASKER_TASKS."),
+    ] = (),
     detach: Detach = False,
     timeout: Timeout = None,
     logs: Logs = False,
@@ -59,6 +66,13 @@ def replay(
     options = submission.read()
     with service.connect() as client:
         wanted = find_task_id(client, task_id)
+        if pdb:
+            from tasker.cli.debug import replay_here
+
+            if params or given.split.params:
+                raise UsageError("--pdb runs the task with its stored params; leave out the others")
+
+            return replay_here(client, wanted, tasks)
         try:
             edited = _edit(client, wanted, params, given)
             handle = client.replay(wanted, edited, keep_steps=keep_steps, options=options)
