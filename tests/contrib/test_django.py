@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import django
 import pytest
+from django.core.checks import run_checks
 from django.db import connections, transaction
 from django.test import override_settings
 from django.utils import timezone
@@ -21,7 +23,11 @@ from tests.contrib.pages import write_files
 from tests.server import Server, clean_environment, run_server
 
 IS_OLD = django.VERSION < (6,)
-BACKPORT = {"django.tasks": "django_tasks", '"shop",': '"shop", "django_tasks",'} if IS_OLD else {}
+OTHER_NAMES = {"django.tasks": "django_tasks", '"shop",': '"shop", "django_tasks",'} if IS_OLD else {}
+TAKES_OPTIONS = not (6, 0) <= django.VERSION < (6, 1)
+"""Whether Django's decorator passes on options of a backend."""
+if not TAKES_OPTIONS:
+    OTHER_NAMES = {"retry=5, timeout=60, ": ""}
 MORE_TASKS = """
 from __future__ import annotations
 
@@ -30,6 +36,9 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from django.tasks import task
+
+from tasker import task as tasker_task
+from tasker.contrib.celery import shared_task
 
 if TYPE_CHECKING:
     from somewhere import Unknown
@@ -40,7 +49,7 @@ def fail(text: str) -> None:
     raise LookupError(text)
 
 
-@task(retry=2)
+@task
 def fail_twice() -> None:
     raise SystemExit("no")
 
@@ -73,6 +82,16 @@ def returns_what_json_has_not():
 def not_a_task() -> None: ...
 
 
+@shared_task
+def moved_from_celery(x):
+    return x + 1
+
+
+@tasker_task
+def of_tasker(x: int) -> int:
+    return x + 2
+
+
 @task
 def default_of_another_kind(unit: type = int):
     return unit.__name__
@@ -84,9 +103,11 @@ SETTINGS = "from mysite.settings import *\n\nINSTALLED_APPS += ['more']\nDATABAS
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the project, which this process has set up."""
     folder = tmp_path_factory.mktemp("project")
-    write_files("django.md", folder, BACKPORT)
+    write_files("django.md", folder, OTHER_NAMES)
     (folder / "more").mkdir()
-    text = MORE_TASKS.replace("django.tasks", "django_tasks") if IS_OLD else MORE_TASKS
+    text = MORE_TASKS
+    for old, new in OTHER_NAMES.items():
+        text = text.replace(old, new)
     (folder / "more" / "tasks.py").write_text(text)
     (folder / "settings_of_tests.py").write_text(SETTINGS)
     sys.path.insert(0, str(folder))
@@ -169,6 +190,18 @@ def test_any_arguments_travel_together(backend: Any) -> None:
     assert ended(anything.enqueue()).return_value == [[], {}]
 
 
+def test_other_tasks_of_the_project_are_served_too(backend: Any) -> None:
+    from more.tasks import moved_from_celery
+
+    assert moved_from_celery.delay(1).get(60) == 2
+    assert backend.client.run("of_tasker", 1) == 3
+    with transaction.atomic():
+        moved_from_celery.delay_on_commit(5)
+        assert not list(backend.client.find_many(type="more.tasks.moved_from_celery", q="5"))
+    (task,) = backend.client.find_many(type="more.tasks.moved_from_celery", q="5")
+    assert task.params == [5]
+
+
 def test_annotations_that_cannot_be_used_take_any_json(backend: Any) -> None:
     from more.tasks import default_of_another_kind, unresolved
 
@@ -196,7 +229,7 @@ def test_options_reach_the_service(backend: Any) -> None:
     assert greet.get_result(result.id).task == result.task
     receipt = ended(send_receipt.enqueue(order_id=7))
     task = backend.client.get(receipt.id)
-    assert (task.queue, task.tries_left, task.progress.fraction) == ("mail", 4, 0.5)
+    assert (task.queue, task.tries_left, task.progress.fraction) == ("mail", 4 if TAKES_OPTIONS else 0, 0.5)
     backend.client.cancel(result.id)
     assert [error.exception_class for error in ended(result).errors] == [TaskCancelled]
     assert result.status == "FAILED"
@@ -211,7 +244,7 @@ def test_a_failure_has_its_exception(backend: Any) -> None:
     assert error.traceback.endswith("LookupError: why\n")
     with pytest.raises(ValueError, match="Task failed"):
         _ = result.return_value
-    result = ended(fail_twice.enqueue())
+    result = ended(replace(fail_twice, retry=2).enqueue())
     assert [error.exception_class for error in result.errors] == [SystemExit, SystemExit]
     assert result.attempts == 2
     (error,) = ended(returns_what_json_has_not.enqueue()).errors
@@ -223,8 +256,7 @@ def test_an_end_without_an_exception_says_why(backend: Any) -> None:
 
     from tasker.contrib.django.results import AttemptFailed
 
-    task = hang.get_backend().task_class(func=hang.func, timeout=0.1)
-    (error,) = ended(task.enqueue()).errors
+    (error,) = ended(replace(hang, timeout=0.1).enqueue()).errors
     assert error.exception_class is AttemptFailed
     assert "0.1 s" in error.traceback
 
@@ -264,7 +296,7 @@ def test_what_no_worker_knows_is_no_task(backend: Any) -> None:
     from tasker.contrib.django.framework import InvalidTask, TaskResultDoesNotExist
 
     with pytest.raises(InvalidTask, match=r"more\.tasks\.not_a_task"):
-        backend.task_class(func=tasks.not_a_task).enqueue()
+        replace(tasks.anything, func=tasks.not_a_task).enqueue()
     any_queue = {"default": {"BACKEND": "tasker.contrib.django.TaskerBackend", "QUEUES": []}}
     with override_settings(TASKS=any_queue), pytest.raises(InvalidTask, match="expected letters"):
         tasks.anything.using(queue_name="with blanks")
@@ -303,6 +335,11 @@ def test_check_says_what_is_wrong_with_the_settings(
     if url:
         monkeypatch.setenv("TASKER_URL", url)
     assert [message.id for message in TaskerBackend("default", {"OPTIONS": options}).check()] == ids
+
+
+def test_djangos_own_check_asks_the_backend(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TASKER_URL")
+    assert "tasker.E001" in [message.id for message in run_checks()]
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])

@@ -239,8 +239,11 @@ def _place_in(error: BaseException, target: str) -> str:
 def functions_in(module: ModuleType, is_task: Callable[[Any], bool]) -> list[Any]:
     """Return the task functions that a module defines or imports from modules below it, in order.
 
-    Raises RegistrationError if there are none.
+    A module that gathers them from elsewhere lists them in `__tasks__`. Raises RegistrationError if there are none.
     """
+    listed = getattr(module, "__tasks__", None)
+    if listed is not None:
+        return [member for member in listed if is_task(member)]
     found = {
         id(member): member
         for member in vars(module).values()

@@ -16,6 +16,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from tasker.client import Conflict, NotFound, Task, Tasker, WaitTimeout
 from tasker.contrib.celery.options import unsupported
+from tasker.contrib.clients import client_of
 from tasker.model import Status, TaskProblem
 
 _ENDS: dict[str, type[Exception]] = {
@@ -30,11 +31,14 @@ _READY = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 
 
 class AsyncResult:
-    """A submitted task. Every look at it asks the service, until it has ended."""
+    """A submitted task. Every look at it asks the service, until it has ended.
 
-    def __init__(self, id: str | UUID, *, client: Tasker) -> None:
+    client: default that of the service that TASKER_URL and TASKER_TOKEN name.
+    """
+
+    def __init__(self, id: str | UUID, *, client: Tasker | None = None) -> None:
         self.id = str(id)
-        self._client = client
+        self._client = client_of() if client is None else client
         self._ended: Task | None = None
 
     def __str__(self) -> str:

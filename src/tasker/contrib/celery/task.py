@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
@@ -23,8 +24,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PUBLIC = (
-    "AsyncResult", "apply", "apply_async", "chunks", "delay", "map", "max_retries", "name", "retry", "s", "si",
-    "signature", "starmap", "subtask", "update_state",
+    "AsyncResult", "apply", "apply_async", "apply_async_on_commit", "chunks", "delay", "delay_on_commit", "map",
+    "max_retries", "name", "retry", "run", "s", "si", "signature", "starmap", "subtask", "update_state",
 )  # fmt: skip
 """What the decorated function has of its Task."""
 
@@ -59,6 +60,10 @@ class Task(Generic[P, R]):
             return result
         finally:
             current.reset(token)
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here, as a function."""
+        return self(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<@task: {self.name}>"
@@ -118,6 +123,16 @@ class Task(Generic[P, R]):
         params = to_params(self.parameters, args or (), kwargs or {})
         tries = (retry_policy or {}).get("max_retries") if retry else 0
         return self.app.submit(self.name, params, options, task_id or str(uuid4()), retries=tries)
+
+    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Submit the task when Django's open transaction commits, never if it rolls back; at once without one."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(self, *args: Any, **options: Any) -> None:
+        """Do what apply_async does, when Django's open transaction commits."""
+        from django.db import transaction  # its projects have it
+
+        transaction.on_commit(lambda: self.apply_async(*args, **options))
 
     def retry(
         self,
@@ -191,6 +206,6 @@ class Task(Generic[P, R]):
             args, kwargs = args
         request = Request(
             id=str(context.task_id), task=self.name, args=tuple(args), kwargs=kwargs, retries=context.attempt - 1,
-            called_directly=False, context=context,
+            called_directly=False, hostname=socket.gethostname(), context=context,
         )  # fmt: skip
         return run_attempt(self._function, request, self.retry, self._rules)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from types import ModuleType
 from typing import Any, get_type_hints
 
 import django
@@ -22,37 +21,36 @@ from tasker.contrib.django.backend import TaskerBackend
 from tasker.contrib.django.definitions import parameters_of
 from tasker.contrib.django.results import find_definition
 from tasker.errors import RegistrationError
+from tasker.tasktypes.options import MARK
 from tasker.tasktypes.registry import Registry
 
 _CONTEXT = "tasker_context"
 """The parameter that gets Tasker's context."""
 
 
-def make_functions(module: str) -> dict[str, Callable[..., Any]]:
-    """Set Django up, and return a task function for each task of the project, by name, as members of `module`.
+def make_functions(module: str) -> list[Callable[..., Any]]:
+    """Set Django up, and return the task functions of the project, each once: of Django's tasks, and Tasker's own.
 
+    They are looked for in `tasks` of each installed app and in the MODULES of each TaskerBackend, but not in `module`.
     Raises ImproperlyConfigured if DJANGO_SETTINGS_MODULE is not set, and whatever an import of the project raises.
     """
     django.setup()
-    return {definition.module_path: _make_function(definition, module) for definition in find_tasks(module)}
+    members = [member for name in _modules() if name != module for member in vars(import_module(name)).values()]
+    paths = dict.fromkeys(member.module_path for member in members if isinstance(member, framework.Task))
+    definitions = (find_definition(path) for path in paths)
+    found = [_make_function(definition) for definition in definitions if definition is not None]
+    return found + [member for member in dict.fromkeys(filter(inspect.isfunction, members)) if hasattr(member, MARK)]
 
 
-def find_tasks(module: str) -> Iterator[framework.Task]:
-    """Yield the tasks in `tasks` of each installed app and in the MODULES of each TaskerBackend; not in `module`."""
+def _modules() -> dict[str, None]:
     names = [f"{app.name}.tasks" for app in apps.get_app_configs() if module_has_submodule(app.module, "tasks")]
     for backend in framework.task_backends.all():
         if isinstance(backend, TaskerBackend):
             names += backend.options.get("MODULES", ())
-    found = (path for name in dict.fromkeys(names) if name != module for path in _paths_in(import_module(name)))
-    definitions = (find_definition(path) for path in dict.fromkeys(found))
-    yield from (definition for definition in definitions if definition is not None)
+    return dict.fromkeys(names)
 
 
-def _paths_in(module: ModuleType) -> Iterator[str]:
-    return (member.module_path for member in vars(module).values() if isinstance(member, framework.Task))
-
-
-def _make_function(definition: framework.Task, module: str) -> Any:
+def _make_function(definition: framework.Task) -> Any:
     """Return a task function that runs a task of Django, with a type for each parameter that Tasker can check."""
     parameters = parameters_of(definition)
     packed = is_packed(parameters)
@@ -61,7 +59,7 @@ def _make_function(definition: framework.Task, module: str) -> Any:
         if inspect.iscoroutinefunction(definition.func)
         else _make_sync(definition, packed)
     )
-    function.__module__ = module
+    function.__module__ = definition.func.__module__
     function.__qualname__ = function.__name__ = definition.func.__name__
     function.__doc__ = definition.func.__doc__
     function.__wrapped__ = definition.func  # where it is, and what it says of itself
