@@ -59,7 +59,9 @@ def play(*replies: Reply) -> Iterator[Script]:
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(size)) if size else None
+            text = self.rfile.read(size)
+            is_json = self.headers.get("Content-Type") == "application/json"
+            body: Any = json.loads(text) if is_json else text or None
             script.asked.append(Asked(self.command, self.path, self.headers, body))
             reply = script.next()
             if reply.status:

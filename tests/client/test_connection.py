@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -27,9 +29,11 @@ from tasker.client import (
     WaitTimeout,
 )
 from tasker.errors import Fault
+from tests.client import shells
 from tests.client.scripted import TASK_ID, Reply, play, problem, task
 from tests.server import held_port
 
+Connect = Callable[..., AbstractContextManager[Any]]
 DONE = Reply(202, task(result=6))
 
 
@@ -48,12 +52,15 @@ def sleeper() -> Sleeper:
     return Sleeper()
 
 
-@pytest.fixture
-def connect(sleeper: Sleeper) -> Callable[..., Tasker]:
-    return lambda url, **more: Tasker(url, sleep=sleeper, **more)
+@pytest.fixture(params=shells.SHELLS)
+def connect(request: pytest.FixtureRequest, sleeper: Sleeper) -> Connect:
+    """Both clients have to do the same."""
 
+    async def sleep(seconds: float) -> None:
+        sleeper(seconds)
 
-Connect = Callable[..., Tasker]
+    how = sleeper if request.param == "sync" else sleep
+    return lambda url, **more: shells.connect(request.param, url, sleep=how, **more)
 
 
 @pytest.mark.parametrize("first", [Reply(429), Reply(502, "<html>"), Reply(503), Reply(504), Reply(0)])

@@ -26,15 +26,17 @@ from tasker.client import (
     TaskFailed,
     WaitTimeout,
 )
+from tests.client import shells
 from tests.server import Server, run_server
 
 LATER = SubmitOptions(delay=3600)
 TOKEN = "a-token-for-this-test"
 
 
-@pytest.fixture
-def client(service: Server) -> Iterator[Tasker]:
-    with Tasker(service.url) as client:
+@pytest.fixture(params=shells.SHELLS)
+def client(request: pytest.FixtureRequest, service: Server) -> Iterator[Tasker]:
+    """Both clients have to do the same."""
+    with shells.connect(request.param, service.url) as client:
         yield client
 
 
@@ -128,7 +130,7 @@ def test_what_is_not_there(client: Tasker) -> None:
 
 
 def test_one_key_makes_one_task(client: Tasker) -> None:
-    options = SubmitOptions(idempotency_key="client-test-key")
+    options = SubmitOptions(idempotency_key=f"client-test-key-{uuid4()}")
     first = client.submit("sum", 4, 2, options=options)
     assert client.submit("sum", 4, 2, options=options).task_id == first.task_id
     with pytest.raises(InvalidRequest):
@@ -136,17 +138,18 @@ def test_one_key_makes_one_task(client: Tasker) -> None:
 
 
 def test_lists_and_attempts(client: Tasker) -> None:
-    options = SubmitOptions(tags=["listed"], metadata={"by": "test"})
+    tag = f"listed-{uuid4().hex}"
+    options = SubmitOptions(tags=[tag], metadata={"by": "test"})
     handles = [client.submit("sum", 1, number, options=options) for number in range(3)]
     for handle in handles:
         handle.wait(timeout=30)
-    listed = list(client.find_many(tag="listed", status="completed", type="sum", queue="default"))
+    listed = list(client.find_many(tag=tag, status="completed", type="sum", queue="default"))
     assert [task.task_id for task in listed] == [handle.task_id for handle in reversed(handles)]
-    assert len(list(client.find_many(tag="listed", limit=2))) == 2
+    assert len(list(client.find_many(tag=tag, limit=2))) == 2
     task = client.get(handles[0].task_id, attempts=True)
     assert task.attempts is not None
     assert [attempt.ending for attempt in task.attempts] == ["succeeded"]
-    assert (task.tags, task.metadata) == (("listed",), {"by": "test"})
+    assert (task.tags, task.metadata) == ((tag,), {"by": "test"})
 
 
 def _until_asked(handle: Handle[Any], name: str, times: int = 1) -> Question | None:

@@ -41,16 +41,16 @@ async def steps(context: Context) -> None:
     assert_type(await context.step("charge", charge_now, "a"), Receipt)
     assert_type(await context.step("send", Receipt().send, "a"), bool)
     assert_type(await context.step("count", lambda: 5), int)
-    assert_type(await context.step("thread", asyncio.to_thread, charge_now, "a"), Receipt)
+    assert_type(await context.step("thread", asyncio.to_thread, charge_now, "a"), Receipt)  # pyright: ignore[reportArgumentType, reportAssertTypeFailure, reportCallIssue]
     assert_type(await context.step("charge", charge, "a", key="mine"), Receipt)
     assert_type(await context.step("charge", charge_now, "a", retry=3), Receipt)
     assert_type(await context.step("charge", charge, "a", retry=RetryPolicy(max_attempts=3), key="mine"), Receipt)
     assert_type(await context.step("charge", lambda: {"a": 1}, returns=Receipt), Receipt)
     assert_type(await context.step("charge", lambda: 1, returns=int | None), Any)
-    await context.step("charge", charge, 5)  # type: ignore[call-overload]
-    await context.step("charge", charge_now)  # type: ignore[call-overload]
-    await context.step("charge", charge, "a", wrong=1)  # type: ignore[call-arg]
-    await context.step(5, charge, "a")  # type: ignore[call-overload]
+    await context.step("charge", charge, 5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await context.step("charge", charge_now)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await context.step("charge", charge, "a", wrong=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await context.step(5, charge, "a")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     nap: Coroutine[Any, Any, None] = context.sleep("nap", hours=2)
     await nap
 
@@ -68,14 +68,14 @@ async def children(context: Context) -> None:
     assert_type(handle.task_id, UUID)
     assert_type(await handle.result(), int)
     assert_type(await context.spawn("render"), Handle[Any])
-    await context.call(5)  # type: ignore[call-overload]
+    await context.call(5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 async def questions(context: Context) -> None:
     assert_type(await context.ask("approve", Receipt, message="Well?", timeout="P3D"), Receipt)
     assert_type(await context.ask("approve", bool, message="Well?", default=False, timeout=5), bool)
     assert_type(await context.ask("approve", {"type": "string"}, message="Well?", choices=["a"]), Any)
-    await context.ask("approve", bool)  # type: ignore[call-overload]
+    await context.ask("approve", bool)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
 def blocking(context: SyncContext) -> None:
@@ -83,7 +83,7 @@ def blocking(context: SyncContext) -> None:
     assert_type(context.step("charge", charge_now, "a"), Receipt)
     assert_type(context.step("charge", charge_now, "a", retry=3), Receipt)
     assert_type(context.step("charge", lambda: 1, returns=Receipt), Receipt)
-    context.step("charge", charge_now, 5)  # type: ignore[call-overload]
+    context.step("charge", charge_now, 5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     context.sleep("nap", minutes=2)
     assert_type(context.call(render, "a"), int)
     assert_type(context.map(render_now, ["a"]), list[int])

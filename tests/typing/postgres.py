@@ -24,8 +24,8 @@ def sync(one: psycopg.Connection[dict[str, Any]], two: Connection, three: Sessio
     assert_type(submit(one, email, {"to": "ada"}, delay=timedelta(minutes=1)), UUID)
     assert_type(submit(two, "email", ["ada"], unique_key="k", owner="shop"), UUID)
     assert_type(submit(three, "email"), UUID)
-    submit(one, "email", colour=1)  # type: ignore[call-overload]
-    submit(one, "email", on_conflict="ignore")  # type: ignore[call-overload]
+    submit(one, "email", colour=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    submit(one, "email", on_conflict="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 async def by_loop(one: psycopg.AsyncConnection[Any], two: AsyncConnection, three: AsyncSession) -> None:

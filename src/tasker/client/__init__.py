@@ -31,6 +31,7 @@ from tasker.client.errors import (
 )
 from tasker.client.handles import AsyncHandle, Handle
 from tasker.client.options import Filter, SubmitOptions
+from tasker.client.raw import RawResponse
 from tasker.client.resources.audit import AsyncAudit, Audit
 from tasker.client.resources.bulk import AsyncBulkActions, BulkActions
 from tasker.client.resources.failures import AsyncFailures, Failures
@@ -109,6 +110,7 @@ __all__ = [
     "Queue",
     "QueueRate",
     "Queues",
+    "RawResponse",
     "Reset",
     "Schedule",
     "Schedules",

@@ -16,9 +16,10 @@ from tasker.client.core.exchange import Exchange
 from tasker.client.core.mapping import MapCalls, Mapped
 from tasker.client.core.targets import Target, codec_of_results, settle
 from tasker.client.core.tasks import Submitted, TaskCalls
-from tasker.client.driving import AsyncDriver, find_service, iterate
+from tasker.client.driving import AsyncDriver, Last, find_service, iterate
 from tasker.client.handles import AsyncHandle
 from tasker.client.options import SubmitOptions
+from tasker.client.raw import AsyncRaw, RawResponse, answered
 from tasker.client.resources.audit import AsyncAudit
 from tasker.client.resources.bulk import AsyncBulkActions
 from tasker.client.resources.failures import AsyncFailures
@@ -96,6 +97,16 @@ class AsyncTasker:
         """
         other = object.__new__(type(self))
         other._take(self._driver.altered(timeout, retries))
+        return other
+
+    @property
+    def with_raw_response(self) -> AsyncRawTasker:
+        """The same methods, each returning its reply as well: `client.with_raw_response.get(task_id).headers`."""
+        return AsyncRawTasker(self)
+
+    def _recording(self, last: Last) -> Self:
+        other = object.__new__(type(self))
+        other._take(self._driver.recording(last))
         return other
 
     async def close(self) -> None:
@@ -399,3 +410,61 @@ class AsyncTasker:
 
     def _handle(self, submitted: Submitted, codec: Codec | None = None) -> AsyncHandle[Any]:
         return AsyncHandle(self._driver, submitted.task_id, submitted.awaits_restart, codec)
+
+
+class AsyncRawTasker:
+    """Methods of AsyncTasker that return a RawResponse: the last reply, and by `parse()` what the method returns."""
+
+    def __init__(self, client: AsyncTasker) -> None:
+        self._client = client
+
+    def recording(self, last: Last) -> AsyncTasker:
+        """Return the client, which gives `last` its replies."""
+        return self._client._recording(last)
+
+    @overload
+    async def submit(
+        self, target: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RawResponse[AsyncHandle[R]]: ...
+    @overload
+    async def submit(
+        self, target: Submittable[..., R], /, *args: Any, options: SubmitOptions, **kwargs: Any
+    ) -> RawResponse[AsyncHandle[R]]: ...
+    @overload
+    async def submit(
+        self, target: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any
+    ) -> RawResponse[AsyncHandle[Any]]: ...
+    async def submit(self, target: Any, /, *args: Any, options: Any = None, **kwargs: Any) -> Any:
+        """Submit a task as `AsyncTasker.submit` does."""
+        last = Last()
+        return answered(last, await self.recording(last).submit(target, *args, options=options, **kwargs))
+
+    @overload
+    async def run(self, target: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RawResponse[R]: ...
+    @overload
+    async def run(
+        self, target: Submittable[..., R], /, *args: Any, options: SubmitOptions, **kwargs: Any
+    ) -> RawResponse[R]: ...
+    @overload
+    async def run(
+        self, target: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any
+    ) -> RawResponse[Any]: ...
+    async def run(self, target: Any, /, *args: Any, options: Any = None, **kwargs: Any) -> Any:
+        """Run a task as `AsyncTasker.run` does."""
+        last = Last()
+        return answered(last, await self.recording(last).run(target, *args, options=options, **kwargs))
+
+    submit_params = AsyncRaw(AsyncTasker.submit_params)
+    put = AsyncRaw(AsyncTasker.put)
+    get = AsyncRaw(AsyncTasker.get)
+    steps = AsyncRaw(AsyncTasker.steps)
+    wait = AsyncRaw(AsyncTasker.wait)
+    result = AsyncRaw(AsyncTasker.result)
+    cancel = AsyncRaw(AsyncTasker.cancel)
+    input = AsyncRaw(AsyncTasker.input)
+    retry = AsyncRaw(AsyncTasker.retry)
+    replay = AsyncRaw(AsyncTasker.replay)
+    delete = AsyncRaw(AsyncTasker.delete)
+    find_type = AsyncRaw(AsyncTasker.find_type)
+    usage = AsyncRaw(AsyncTasker.usage)
+    stats = AsyncRaw(AsyncTasker.stats)

@@ -78,14 +78,21 @@ def _no_answer(exchange: Exchange, error: Exception) -> Unreachable:
     return Unreachable(exchange.url, str(error) or type(error).__name__)
 
 
+@dataclass
+class Last:
+    """Holds the last reply."""
+
+    reply: Reply | None = None
+
+
 @dataclass(frozen=True)
 class Driver:
-    """Carries out calls, in the thread that asks for it. seen: takes every reply."""
+    """Carries out calls, in the thread that asks for it. last: takes the last reply."""
 
     exchange: Exchange
     http: httpx2.Client
     sleep: Callable[[float], None]
-    seen: list[Reply] | None = None
+    last: Last | None = None
 
     @classmethod
     def connect(
@@ -100,6 +107,10 @@ class Driver:
     def altered(self, timeout: float | None, retries: int | None) -> Driver:
         """Return a driver with other settings over the same connections."""
         return replace(self, exchange=self.exchange.altered(timeout, retries))
+
+    def recording(self, last: Last) -> Driver:
+        """Return a driver that gives `last` what comes over the same connections."""
+        return replace(self, last=last)
 
     def run(self, call: Call[T]) -> T:
         """Carry out a call, and return its value."""
@@ -203,19 +214,19 @@ class _Line:
             self.reply = None
 
     def note(self, reply: Reply) -> Reply:
-        if self.driver.seen is not None:
-            self.driver.seen.append(reply)
+        if self.driver.last is not None:
+            self.driver.last.reply = reply
         return reply
 
 
 @dataclass(frozen=True)
 class AsyncDriver:
-    """Carries out calls in the coroutine that asks for it. seen: takes every reply."""
+    """Carries out calls in the coroutine that asks for it. last: takes the last reply."""
 
     exchange: Exchange
     http: httpx2.AsyncClient
     sleep: Callable[[float], Awaitable[None]]
-    seen: list[Reply] | None = None
+    last: Last | None = None
 
     @classmethod
     def connect(
@@ -230,6 +241,10 @@ class AsyncDriver:
     def altered(self, timeout: float | None, retries: int | None) -> AsyncDriver:
         """Return a driver with other settings over the same connections."""
         return replace(self, exchange=self.exchange.altered(timeout, retries))
+
+    def recording(self, last: Last) -> AsyncDriver:
+        """Return a driver that gives `last` what comes over the same connections."""
+        return replace(self, last=last)
 
     async def run(self, call: Call[T]) -> T:
         """Carry out a call, and return its value."""
@@ -332,8 +347,8 @@ class _AsyncLine:
             await reply.aclose()
 
     def note(self, reply: Reply) -> Reply:
-        if self.driver.seen is not None:
-            self.driver.seen.append(reply)
+        if self.driver.last is not None:
+            self.driver.last.reply = reply
         return reply
 
 

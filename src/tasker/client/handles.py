@@ -97,8 +97,8 @@ class Handle(Generic[R]):
     def replay(self, /, *, keep_steps: bool = False, options: SubmitOptions | None = None, **edited: Any) -> Handle[R]:
         """Submit the task once more as a new one, with some params edited: `handle.replay(width=5)`.
 
-        keep_steps: it begins with the steps of this one, its children excepted. Raises InvalidRequest, ValueError for
-        secret params, which have to be given again.
+        keep_steps: it begins with the steps of this one, its children excepted. Raises InvalidRequest, also for secret
+        params, which have to be given again.
         """
         call = self._tasks.replay_edited(self.task_id, edited, keep_steps=keep_steps, options=options)
         submitted = self.driver.run(call)
@@ -193,8 +193,8 @@ class AsyncHandle(Generic[R]):
     ) -> AsyncHandle[R]:
         """Submit the task once more as a new one, with some params edited: `handle.replay(width=5)`.
 
-        keep_steps: it begins with the steps of this one, its children excepted. Raises InvalidRequest, ValueError for
-        secret params, which have to be given again.
+        keep_steps: it begins with the steps of this one, its children excepted. Raises InvalidRequest, also for secret
+        params, which have to be given again.
         """
         call = self._tasks.replay_edited(self.task_id, edited, keep_steps=keep_steps, options=options)
         submitted = await self.driver.run(call)

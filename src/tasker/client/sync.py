@@ -16,9 +16,10 @@ from tasker.client.core.exchange import Exchange
 from tasker.client.core.mapping import MapCalls, Mapped
 from tasker.client.core.targets import Target, codec_of_results, settle
 from tasker.client.core.tasks import Submitted, TaskCalls
-from tasker.client.driving import Driver, find_service
+from tasker.client.driving import Driver, Last, find_service
 from tasker.client.handles import Handle
 from tasker.client.options import SubmitOptions
+from tasker.client.raw import Raw, RawResponse, answered
 from tasker.client.resources.audit import Audit
 from tasker.client.resources.bulk import BulkActions
 from tasker.client.resources.failures import Failures
@@ -96,6 +97,16 @@ class Tasker:
         """
         other = object.__new__(type(self))
         other._take(self._driver.altered(timeout, retries))
+        return other
+
+    @property
+    def with_raw_response(self) -> RawTasker:
+        """The same methods, each returning its reply as well: `client.with_raw_response.get(task_id).headers`."""
+        return RawTasker(self)
+
+    def _recording(self, last: Last) -> Self:
+        other = object.__new__(type(self))
+        other._take(self._driver.recording(last))
         return other
 
     def close(self) -> None:
@@ -387,3 +398,59 @@ class Tasker:
 
     def _handle(self, submitted: Submitted, codec: Codec | None = None) -> Handle[Any]:
         return Handle(self._driver, submitted.task_id, submitted.awaits_restart, codec)
+
+
+class RawTasker:
+    """Methods of Tasker that return a RawResponse: the last reply, and by `parse()` what the method returns."""
+
+    def __init__(self, client: Tasker) -> None:
+        self._client = client
+
+    def recording(self, last: Last) -> Tasker:
+        """Return the client, which gives `last` its replies."""
+        return self._client._recording(last)
+
+    @overload
+    def submit(self, target: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RawResponse[Handle[R]]: ...
+    @overload
+    def submit(
+        self, target: Submittable[..., R], /, *args: Any, options: SubmitOptions, **kwargs: Any
+    ) -> RawResponse[Handle[R]]: ...
+    @overload
+    def submit(
+        self, target: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any
+    ) -> RawResponse[Handle[Any]]: ...
+    def submit(self, target: Any, /, *args: Any, options: Any = None, **kwargs: Any) -> Any:
+        """Submit a task as `Tasker.submit` does."""
+        last = Last()
+        return answered(last, self.recording(last).submit(target, *args, options=options, **kwargs))
+
+    @overload
+    def run(self, target: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RawResponse[R]: ...
+    @overload
+    def run(
+        self, target: Submittable[..., R], /, *args: Any, options: SubmitOptions, **kwargs: Any
+    ) -> RawResponse[R]: ...
+    @overload
+    def run(
+        self, target: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any
+    ) -> RawResponse[Any]: ...
+    def run(self, target: Any, /, *args: Any, options: Any = None, **kwargs: Any) -> Any:
+        """Run a task as `Tasker.run` does."""
+        last = Last()
+        return answered(last, self.recording(last).run(target, *args, options=options, **kwargs))
+
+    submit_params = Raw(Tasker.submit_params)
+    put = Raw(Tasker.put)
+    get = Raw(Tasker.get)
+    steps = Raw(Tasker.steps)
+    wait = Raw(Tasker.wait)
+    result = Raw(Tasker.result)
+    cancel = Raw(Tasker.cancel)
+    input = Raw(Tasker.input)
+    retry = Raw(Tasker.retry)
+    replay = Raw(Tasker.replay)
+    delete = Raw(Tasker.delete)
+    find_type = Raw(Tasker.find_type)
+    usage = Raw(Tasker.usage)
+    stats = Raw(Tasker.stats)

@@ -62,7 +62,7 @@ class InProcessTasker(Tasker):
     ) -> None:
         super().__init__(URL, token, transport=SyncTransport(app, call), sleep=lambda seconds: None)
         made = self._driver
-        self._take(_Driver(made.exchange, made.http, made.sleep, made.seen, cause_of))
+        self._take(_Driver(made.exchange, made.http, made.sleep, made.last, cause_of))
 
 
 class InProcessAsyncTasker(AsyncTasker):
@@ -71,7 +71,7 @@ class InProcessAsyncTasker(AsyncTasker):
     def __init__(self, app: ASGIApp, cause_of: FindCause = _unknown, *, token: str | None = None) -> None:
         super().__init__(URL, token, transport=AsyncTransport(app), sleep=_no_pause)
         made = self._driver
-        self._take(_AsyncDriver(made.exchange, made.http, made.sleep, made.seen, cause_of))
+        self._take(_AsyncDriver(made.exchange, made.http, made.sleep, made.last, cause_of))
 
 
 async def _no_pause(seconds: float) -> None:

@@ -14,7 +14,7 @@ from tasker.client.core.effects import NOTHING, Call, Close, Emit, Flow, Pull
 from tasker.client.core.events import read_any
 from tasker.client.core.exchange import PATIENCE, Exchange, refusal
 from tasker.client.core.targets import Target, Wanted, settle
-from tasker.client.core.tasks import TaskCalls
+from tasker.client.core.tasks import ENDS, TaskCalls
 from tasker.client.errors import ClientError, NotFound, ServiceError, Unreachable
 from tasker.wire.batches import BatchItem
 from tasker.wire.events import Reset
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_ENDS = ("completed", "failed", "cancelled")
 _SLOW = 0.1
 """Seconds that rows are gathered for at most, before those that have come are submitted."""
 
@@ -135,7 +134,7 @@ class _Mapping:
     def _select(self, wanted: Wanted) -> Call[None]:
         """Begin to hear of ends, before there are any."""
         by = {"type": wanted.type} if _may_be_another(wanted.options) else {"tag": self._tag}
-        self._selection = {"event": _ENDS, **by}
+        self._selection = {"event": ENDS, **by}
         yield from self._connect()
 
     def _begin(self, index: int, row: Any, item: BatchItem) -> Flow[Mapped[Any]]:

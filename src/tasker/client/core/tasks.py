@@ -15,10 +15,9 @@ from tasker.client.core.effects import Call, Flow, Reply
 from tasker.client.core.exchange import PATIENCE, Exchange, read_body
 from tasker.client.core.targets import Wanted, read_result
 from tasker.client.core.waiting import LONGEST_POLL, wait_until
-from tasker.client.errors import AwaitsRestart, TaskCancelled, TaskFailed, WaitTimeout
+from tasker.client.errors import AwaitsRestart, ServiceError, TaskCancelled, TaskFailed, Unreachable, WaitTimeout
 from tasker.client.options import SubmitOptions
 from tasker.model import Status
-from tasker.rules.secrets import MASK
 from tasker.wire.stats import Stats
 from tasker.wire.steps import Step
 from tasker.wire.tasks import Task, TaskPage
@@ -26,6 +25,10 @@ from tasker.wire.usage import Usage
 
 if TYPE_CHECKING:
     from tasker.tasktypes.codecs import Codec
+
+
+ENDS = ("completed", "failed", "cancelled")
+"""The events that end a task."""
 
 
 class Submitted(Struct, frozen=True):
@@ -45,7 +48,7 @@ class TaskCalls:
         return f"{self.exchange.url}{_path(task_id)}"
 
     def submit(self, wanted: Wanted) -> Call[Submitted]:
-        return _submitted((yield from self._submit(wanted)))
+        return _submitted((yield from self._submit(wanted, _key(wanted.options))))
 
     def submit_params(self, type: str, params: Any, options: SubmitOptions | None) -> Call[Submitted]:
         return self.submit(Wanted(type, params, options or SubmitOptions()))
@@ -61,7 +64,7 @@ class TaskCalls:
         return (yield from self.wait(task_id, None))
 
     def run(self, wanted: Wanted) -> Call[Any]:
-        reply = yield from self._submit(wanted, wait=LONGEST_POLL)
+        reply = yield from self._submit_and_wait(wanted)
         task = read_body(reply, Task)
         if _awaits_restart(reply, task):
             raise AwaitsRestart(task.task_id)
@@ -78,7 +81,13 @@ class TaskCalls:
 
     def wait(self, task_id: UUID | str, timeout: timedelta | float | None) -> Call[Task]:
         return wait_until(
-            self.exchange, _path(task_id), Task, timeout, is_over=lambda task: task.status.is_terminal, late=WaitTimeout
+            self.exchange,
+            _path(task_id),
+            Task,
+            timeout,
+            is_over=lambda task: task.status.is_terminal,
+            late=WaitTimeout,
+            watch={"task_id": task_id, "event": ENDS},
         )
 
     def result(self, task_id: UUID | str, timeout: timedelta | float | None, codec: Codec | None = None) -> Call[Any]:
@@ -125,7 +134,7 @@ class TaskCalls:
         params = None
         if edited:
             task = yield from self.get(task_id)
-            params = edit((yield from self._by_name(task)), edited)
+            params = {**(yield from self._by_name(task)), **edited}
         return (yield from self.replay(task_id, params, keep_steps=keep_steps, options=options))
 
     def _by_name(self, task: Task) -> Call[Mapping[str, Any]]:
@@ -154,17 +163,18 @@ class TaskCalls:
     def stats(self, **query: Any) -> Call[Stats]:
         return self.exchange.read("GET", "/stats", Stats, query=query)
 
-    def _submit(self, wanted: Wanted, *, wait: timedelta = timedelta(0)) -> Call[Reply]:
-        headers = _key(wanted.options)
-        return self.exchange.send("POST", "/task", body=wanted.as_json(), headers=headers, wait=wait)
+    def _submit_and_wait(self, wanted: Wanted) -> Call[Reply]:
+        """Submit with the first poll; if that is cut off, once more without."""
+        headers, retries = _key(wanted.options), self.exchange.retries
+        try:
+            return (yield from self._submit(wanted, headers, wait=LONGEST_POLL, retries=0))
+        except (Unreachable, ServiceError) as error:
+            if retries < 1 or not (yield from self.exchange.pause(error, 0)):
+                raise
+        return (yield from self._submit(wanted, headers, retries=retries - 1))
 
-
-def edit(params: Mapping[str, Any], edited: Mapping[str, Any]) -> dict[str, Any]:
-    """Return params with some of them edited. Raises ValueError for secrets that would be sent as their masks."""
-    masked = [name for name, value in params.items() if value == MASK and name not in edited]
-    if masked:
-        raise ValueError(f"secret params are not shown, so they have to be given again: {', '.join(masked)}")
-    return {**params, **edited}
+    def _submit(self, wanted: Wanted, headers: Mapping[str, str], **options: Any) -> Call[Reply]:
+        return self.exchange.send("POST", "/task", body=wanted.as_json(), headers=headers, **options)
 
 
 def _path(task_id: UUID | str) -> str:
