@@ -21,9 +21,9 @@ from tasker.web.forms.exact import ABSENT, Given, exact
 from tasker.web.forms.fields import fill
 from tasker.web.forms.shapes import shape_of_value
 from tasker.web.frame import make_templates
+from tests.corpus.samples import INPUTS, corpus
 from tests.web.conftest import Web
 from tests.web.forms.controls import Pairs, controls_of, html_of
-from tests.web.forms.corpus import INPUTS, corpus
 from tests.web.stories import APPROVAL, Story
 from tests.web.test_task import words
 

@@ -15,14 +15,10 @@ from tasker.requests.submissions import SubmissionBody
 from tasker.rules.lifecycle import Failed
 from tasker.rules.lifecycle import problem as task_problem
 from tasker.tasktypes.published import publish, revive
-from tasker.tasktypes.tasktype import TaskType
-from tasker.web.forms.exact import exact
-from tasker.web.forms.fields import fill
-from tasker.web.forms.shapes import shape_of
 from tasker.web.options import shape_of_options
+from tests.corpus.samples import corpus
 from tests.web.conftest import Web
-from tests.web.forms.controls import Pairs, controls_of, sent
-from tests.web.forms.corpus import INPUTS, corpus
+from tests.web.forms.controls import Pairs, controls_of
 
 _FORM = re.compile(r'<form method="post"[^>]* id="form">(.*?)</form>', re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
@@ -222,32 +218,6 @@ async def test_an_unknown_type_is_404(web: Web) -> None:
 
 
 CORPUS = {one.name: one for one in corpus() if one.name != "hidden"}
-
-
-def _add(web: Web) -> None:
-    for task_type in CORPUS.values():
-        web.rig.service.registry.add(task_type)
-
-
-async def _rest(web: Web, task_type: TaskType, text: str) -> tuple[int, set[str]]:
-    """Return the verdict of the API: its status, and the pointers of the faults."""
-    headers = {"content-type": "application/json", "prefer": "handling=validate", "accept": "*/*"}
-    reply = await web.rig.client.post(f"/type/{task_type.name}/task", content=text, headers=headers)
-    faults = reply.json().get("errors", []) if reply.status_code == 422 else []
-    return reply.status_code, {fault["pointer"][1:].replace("/", ".") or "params" for fault in faults}
-
-
-@pytest.mark.parametrize("name", INPUTS)
-async def test_form_and_api_give_the_same_verdict_at_the_same_places(web: Web, name: str) -> None:
-    _add(web)
-    task_type, path = CORPUS[name], f"/ui/type/{name}"
-    token = dict(form_of(await web.get(path)))["token"]
-    for value in INPUTS[name]:
-        status, places = await _rest(web, task_type, json.dumps(value))
-        pairs = dict(sent(fill(shape_of(task_type.input_schema), exact(value))))
-        reply = await web.client.post(path, data={**pairs, "token": token, "do": "check", "view": "form"})
-        shown = {unescape(fault[1]) for fault in _FAULT.findall(reply.text)}
-        assert (reply.status_code, shown) == (200 if status == 204 else status, places), value
 
 
 async def test_figures_of_the_last_day(web: Web) -> None:

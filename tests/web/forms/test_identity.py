@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.corpus.samples import INPUTS, corpus
 from tests.web.forms.controls import sent
-from tests.web.forms.corpus import INPUTS, corpus
 
 from tasker.web.forms.exact import Absent, Given, Number, Value, exact, parse, write
 from tasker.web.forms.fields import fill

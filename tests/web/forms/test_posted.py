@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.corpus.samples import corpus
 from tests.web.forms.controls import Pairs, html_of, sent
-from tests.web.forms.corpus import corpus
 
 from tasker.web.forms.exact import MAX_TEXT, Broken, Given, Number, exact, find_broken
 from tasker.web.forms.fields import Field, fill, place_faults

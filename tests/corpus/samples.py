@@ -1,13 +1,15 @@
-"""Schemas and values that forms and the API are tried with: made from the types of Python, as task types have them."""
+"""Task types of all kinds, and inputs for them, good and bad: what every way into the service is tried with."""
 
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
 
+import pydantic
 from msgspec import Meta, Struct
 
 from tasker.rules.secrets import secret
@@ -121,10 +123,51 @@ async def sums(a: int | float, b: int | float, *more: int | float) -> None: ...
 async def nothing() -> None: ...
 
 
+class Item(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    sku: Annotated[str, pydantic.Field(min_length=3, alias="SKU")]
+    price: Annotated[Decimal, pydantic.Field(gt=0)]
+
+    @pydantic.field_validator("sku")
+    @classmethod
+    def _is_upper(cls, sku: str) -> str:
+        if not sku.isupper():
+            raise ValueError("expected capital letters")
+        return sku
+
+
+class Order(pydantic.BaseModel):
+    items: list[Item]
+    note: str = ""
+
+
+@task(name="order")
+async def order(order: Order, count: Annotated[int, Meta(multiple_of=2)] = 2) -> None: ...
+
+
+@dataclass
+class Point:
+    x: float
+    y: float = 0.0
+
+
+@task(name="places")
+async def places(point: Point, *path: Point, by: Annotated[str, Meta(pattern="^[a-z]+$")] = "a") -> None: ...
+
+
+@task(name="sets")
+async def sets(
+    tags: Annotated[list[Annotated[str, Meta(max_length=3)]], Meta(max_length=3)],
+    unique: set[int] = set(),  # noqa: B006
+    by_number: dict[int, str] = {},  # noqa: B006
+    text: str = "",
+) -> None: ...
+
+
 def corpus() -> list[TaskType]:
     """Return the task types of the corpus."""
     registry = Registry()
-    return [registry.add(one) for one in (report, texts, formats, deep, hidden, sums, nothing)]
+    return [registry.add(one) for one in (report, texts, formats, deep, hidden, sums, nothing, order, places, sets)]
 
 
 _LEAF = {"name": "d", "children": [{"name": "e"}]}
@@ -181,4 +224,31 @@ INPUTS: dict[str, list[Any]] = {
         {"a": 1},
     ],
     "nothing": [{}, {"x": 1}],
+    "order": [
+        {"order": {"items": [{"SKU": "ABC", "price": 1}, {"SKU": "DEF", "price": "2.50"}]}, "count": 4},
+        {"order": {"items": [{"SKU": "abc", "price": -1, "size": 1}, {"SKU": 3}]}, "count": 3},
+        {"order": {}, "count": "2"},
+        {"order": "[]"},
+    ],
+    "places": [
+        {"point": {"x": 1}, "path": [{"x": 2, "y": 3}], "by": "z"},
+        {"point": {"x": "1"}, "path": [{}, {"x": None}], "by": "Z", "x": 1},
+        {"point": [1, 2], "path": {"x": 1}},
+    ],
+    "sets": [
+        {"tags": ["a", "abc"], "unique": [1, 2], "by_number": {"1": "x"}, "text": "[1]"},
+        {"tags": ["a", "abcd", "b", "c"], "unique": [1, "2"], "by_number": {"x": "y", "2": 3}, "text": ["a"]},
+        {"tags": [], "unique": [1, 1], "by_number": {}, "text": "true"},
+        {"tags": "a"},
+    ],
 }  # fmt: skip
+
+BY_POSITION: dict[str, list[Any]] = {
+    "report": [["acme", "2026-11-01"], ["ac"], ["acme", "2026-11-01", "doc", {"street": ""}], []],
+    "texts": [["5", "abc", None, None, True], ["a", "abcdef", None, "5"], ["x"] * 9],
+    "sums": [[1, 2], [1], [1, 2, 3, "x", None], ["1", True], []],
+    "nothing": [[], [1]],
+    "places": [[{"x": 1}, {"x": 2}, {"y": 1}], [[1, 2]], [{"x": 1}, 5]],
+    "sets": [[["a"], [1, 2], {"1": "x"}, "[1]"], [["abcd"]]],
+}
+"""Params in an array."""
