@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -14,11 +11,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from tasker.cli import main
 from tasker.client import Tasker
-from tests.cli.command import Terminal, on_terminal, tasker
-from tests.server import clean_environment, held_port
+from tests.cli.command import Terminal, on_terminal
+from tests.cli.developing import LIMIT, Dev, developing
+from tests.server import held_port
 
-LIMIT = 60.0
 TASKS = """
 import time
 from tasker import task
@@ -40,68 +38,6 @@ def linger(seconds: float) -> str:
 HELPER = "OFFSET = 0\n"
 
 
-class Dev:
-    """`tasker dev` in a folder: what it has printed, and a client of its service."""
-
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes], url: str) -> None:
-        self.folder = folder
-        self.process = process
-        self.url = url
-        self.client = Tasker(url, timeout=LIMIT)
-        self._seen = 0
-
-    def write(self, name: str, text: str) -> None:
-        (self.folder / name).parent.mkdir(exist_ok=True)
-        (self.folder / name).write_text(text)
-
-    def begin(self) -> None:
-        """Have the code as it was at first."""
-        kept = {file.name: file.read_text() for file in self.folder.glob("*.py")}
-        if kept.get("mytasks.py") != TASKS or kept.get("helper.py") != HELPER:
-            self.write("helper.py", HELPER)
-            self.write("mytasks.py", TASKS)
-            self.wait_for("reloaded")
-
-    def text(self) -> str:
-        return (self.folder / "dev.log").read_text(errors="replace")
-
-    def wait_for(self, words: str) -> str:
-        """Wait for a line that is new since the last wait and contains `words`; return it."""
-        limit = monotonic() + LIMIT
-        while True:
-            text = self.text()
-            for line in text[self._seen :].splitlines(keepends=True):
-                if words in line and line.endswith("\n"):
-                    self._seen = text.index(line, self._seen) + len(line)
-                    return line.strip()
-            assert self.process.poll() is None, f"ended without {words!r}:\n{text}"
-            assert monotonic() < limit, f"nothing with {words!r}:\n{text}"
-            sleep(0.02)
-
-
-@contextmanager
-def developing(folder: Path, *args: str, env: dict[str, str] | None = None) -> Iterator[Dev]:
-    with held_port() as port, (folder / "dev.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tasker", "dev", *args, "--port", str(port)],
-            cwd=folder,
-            env=clean_environment(**(env or {})),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        dev = Dev(folder, process, f"http://127.0.0.1:{port}")
-        try:
-            dev.wait_for("stop: Ctrl-C")
-            yield dev
-        finally:
-            dev.client.close()
-            if process.poll() is None:
-                process.terminate()
-                process.wait(LIMIT)
-
-
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     folder = tmp_path_factory.mktemp("dev")
@@ -109,6 +45,15 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     (folder / "helper.py").write_text(HELPER)
     with developing(folder, "mytasks.py") as dev:
         yield dev
+
+
+def begin(dev: Dev) -> None:
+    """Have the code as it was at first."""
+    kept = {file.name: file.read_text() for file in dev.folder.glob("*.py")}
+    if kept.get("mytasks.py") != TASKS or kept.get("helper.py") != HELPER:
+        dev.write("helper.py", HELPER)
+        dev.write("mytasks.py", TASKS)
+        dev.wait_for("reloaded")
 
 
 def _wait_until_started(dev: Dev, handle: Any) -> None:
@@ -137,7 +82,7 @@ def test_broken_code_is_shown_with_its_line_while_the_old_code_goes_on(dev: Dev)
 
 @pytest.mark.long
 def test_a_child_process_that_starts_anew_still_has_the_old_code(dev: Dev) -> None:
-    dev.begin()
+    begin(dev)
     (dev.folder / "helper.py").unlink()
     dev.wait_for("not reloaded")
     (dev.folder / "mytasks.py").unlink()
@@ -176,7 +121,7 @@ def test_requests_wait_and_tasks_run_on_while_the_code_is_reloaded(dev: Dev) -> 
 
 @pytest.mark.long
 def test_what_was_missing_is_noticed_when_it_comes(dev: Dev) -> None:
-    dev.begin()
+    begin(dev)
     dev.write("mytasks.py", TASKS.replace("import OFFSET\n", "import OFFSET\nimport new_helper\n"))
     assert "mytasks.py:5: import failed: ModuleNotFoundError" in dev.wait_for("not reloaded")
     dev.write("new_helper.py", "1 / 0\n")  # what it lacked is there, and fails by itself
@@ -188,7 +133,7 @@ def test_what_was_missing_is_noticed_when_it_comes(dev: Dev) -> None:
 
 @pytest.mark.long
 def test_a_burst_of_saves_and_one_during_the_reload_end_with_the_last_code(dev: Dev) -> None:
-    dev.begin()
+    begin(dev)
     for offset in range(1, 6):
         dev.write("helper.py", "")
         dev.write("helper.py", f"OFFSET = {offset}\n")
@@ -204,7 +149,7 @@ def test_a_burst_of_saves_and_one_during_the_reload_end_with_the_last_code(dev: 
 
 @pytest.mark.long
 def test_a_save_without_a_change_reloads_nothing(dev: Dev) -> None:
-    dev.begin()
+    begin(dev)
     before = dev.text().count("reloaded ")
     dev.write("mytasks.py", TASKS)
     dev.write("test_mytasks.py", "what nobody imports\n")
@@ -217,7 +162,7 @@ def test_a_save_without_a_change_reloads_nothing(dev: Dev) -> None:
 
 @pytest.mark.long
 def test_without_a_debugger_a_breakpoint_is_passed_over(dev: Dev) -> None:
-    dev.begin()
+    begin(dev)
     dev.write("mytasks.py", TASKS.replace("    return a + b", "    breakpoint()\n    return a + b"))
     dev.wait_for("reloaded")
     assert dev.client.run("total", 1, 2) == 3
@@ -242,10 +187,9 @@ def test_a_wrong_setting_is_named_and_the_service_goes_on_until_its_supervisor_i
             sleep(0.02)
 
 
-def test_a_target_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    done = tasker("dev", "nosuch.py", "--port", "0", folder=tmp_path)
-    assert (done.code, done.out) == (2, "")
-    assert "nosuch.py: there is no such file" in done.err
+def test_a_target_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dev", "nosuch.py", "--port", "0"]) == 2
+    assert "nosuch.py: there is no such file" in capsys.readouterr().err
 
 
 BROKEN_INTO = """

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasker.cli import main
+from tests.postgres import Cluster, database_of
 from tests.server import Server
 
 SECRET = "not-to-be-shown-anywhere"
@@ -82,6 +83,26 @@ def test_a_database_that_does_not_answer_is_a_problem_without_its_password(
     code, found = _diagnose(capsys)
     assert (code, found["store"][0]["state"]) == (1, "problem")
     assert "TASKER_DATABASE_URL" in found["store"][0]["advice"]
+
+
+@pytest.mark.long
+def test_a_database_is_looked_at_before_and_after_its_migration(
+    place: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = cluster.fresh_database()
+    monkeypatch.setenv("TASKER_DATABASE_URL", url)
+    code, found = _diagnose(capsys)
+    assert (code, found["store"][0]["state"]) == (0, "ok")
+    assert "none yet" in found["migrations"][0]["detail"]
+    assert main(["migrate"]) == 0
+    capsys.readouterr()
+    code, found = _diagnose(capsys)
+    assert (code, found["migrations"][0]["detail"]) == (0, "up to date")
+    assert found["pooler"][0]["detail"].startswith("none")
+    assert any("the database server agrees" in one["detail"] for one in found["clock"])
+    cluster.sql("DELETE FROM tasker.migration WHERE name LIKE '00%'", database_of(url))
+    code, found = _diagnose(capsys)
+    assert (code, found["migrations"][0]["state"]) == (0, "warning")
 
 
 class _Locked(BaseHTTPRequestHandler):

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from tasker.cli.serve import NONE_GIVEN, Flags, run_claimed, with_targets
 from tasker.config.loading import load_settings
 from tasker.config.settings import Settings
+from tasker.tasktypes.loading import find_sources
 
 _LOCAL = "127.0.0.1"
 
@@ -37,6 +38,8 @@ def dev(
     given = with_targets(asdict(flags), targets)
     given["host"] = given["host"] or _LOCAL  # TASKER_HOST of .env is that of a server
     settings = load_settings(dev_defaults(given["host"]), **given)
+    for target in settings.tasks:
+        find_sources(target)  # what is not there is refused at once, as by `tasker serve`
     return run_claimed(settings, partial(_run, given=given, in_process=in_process))
 
 
