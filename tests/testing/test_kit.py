@@ -17,7 +17,7 @@ from tasker import SyncContext, task
 from tasker.client import SubmitOptions
 from tasker.client.errors import InvalidRequest, TaskFailed
 from tasker.errors import Invalid, NoSuchTarget, RegistrationError
-from tasker.testing import START, Kit, StillOpen, TooManyRuns, run
+from tasker.testing import START, Kit, StillOpen, TooManyRuns, client, run
 from tests.testing import kit_tasks
 from tests.testing.kit_tasks import boom, double, email, flaky, try_steps
 
@@ -123,7 +123,7 @@ def test_dependants_and_limits_of_queues_are_kept(t: Kit) -> None:
 
 def test_a_task_that_never_ends_ends_the_drain(t: Kit) -> None:
     t.submit("snooze_for_ever")
-    with pytest.raises(TooManyRuns, match=r"30 attempts ran.*snooze_for_ever \(pending\) 30 times"):
+    with pytest.raises(TooManyRuns, match=r"more than 30 attempts ran: snooze_for_ever \(pending\) 31 times"):
         t.drain(limit=30)
 
 
@@ -326,6 +326,23 @@ def test_a_task_may_wait_for_another_one_by_the_client() -> None:
     with run(use_the_client, double) as t:
         KITS.append(t)
         assert t.run(use_the_client) == 42
+
+
+def test_another_client_reaches_the_kit(t: Kit) -> None:
+    with client(t) as other:
+        assert other.run("double", 2) == 4
+
+
+def test_the_store_is_the_kit_s_own(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="leave out data_dir"), run(data_dir=tmp_path):
+        pass
+
+
+def test_a_kit_that_has_ended_says_so() -> None:
+    with run(double) as t:
+        pass
+    with pytest.raises(RuntimeError, match="the kit has ended"):
+        t.drain()
 
 
 def test_two_kits_at_once_are_apart() -> None:

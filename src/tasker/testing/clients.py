@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, overload
 from uuid import UUID
 
 from tasker.client import AsyncTasker, Tasker
@@ -85,10 +85,23 @@ class HasAsgi(Protocol):
     def asgi(self) -> ASGIApp: ...
 
 
-def client(app: HasAsgi | ASGIApp, *, token: str | None = None) -> AsyncTasker:
-    """Return an AsyncTasker of an application on the running loop, without a port: `async with client(app) as c:`.
+class HasLoop(HasAsgi, Protocol):
+    """An application on the loop of another thread: a kit of `run`."""
 
-    app: an ASGI application, or what has one as `asgi`. A Tasker comes from `run`, whose service has a loop to itself.
+    @property
+    def call_on_loop(self) -> CallOnLoop: ...
+
+
+@overload
+def client(app: HasLoop, *, token: str | None = None) -> Tasker: ...  # type: ignore[overload-overlap]  # the first wins
+@overload
+def client(app: HasAsgi | ASGIApp, *, token: str | None = None) -> AsyncTasker: ...
+def client(app: HasLoop | HasAsgi | ASGIApp, *, token: str | None = None) -> Tasker | AsyncTasker:
+    """Return a client of an application in this process, without a port; close it, or use it by `with`.
+
+    app: a kit of `run`, for a Tasker; a kit of `arun`, or any ASGI application that answers as the service does, for an
+    AsyncTasker on the running loop.
     """
     asgi: ASGIApp = app.asgi if hasattr(app, "asgi") else app
-    return InProcessAsyncTasker(asgi, token=token)
+    call: CallOnLoop | None = getattr(app, "call_on_loop", None)
+    return InProcessAsyncTasker(asgi, token=token) if call is None else InProcessTasker(asgi, call, token=token)

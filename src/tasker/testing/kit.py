@@ -50,11 +50,16 @@ class _Kit:
 
 
 class Kit(_Kit):
-    """The kit of `run`. submit, run: those of `client`, a Tasker; the handles are its own, too."""
+    """The kit of `run`. submit, run: those of `client`, a Tasker; the handles are its own, too.
+
+    asgi: the application, for other clients; call_on_loop: runs a coroutine on its loop.
+    """
 
     def __init__(self, stage: Stage, client: Tasker, portal: Portal) -> None:
         super().__init__(stage)
         self._portal = portal
+        self.asgi: ASGIApp = stage.asgi
+        self.call_on_loop = portal.call
         self.client = client
         self.submit = client.submit
         self.run = client.run

@@ -30,6 +30,9 @@ class Portal:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("this call blocks the loop that has to answer it: use it in a `def` function, or a test")
+        if not self._thread.is_alive():
+            coroutine.close()
+            raise RuntimeError("the kit has ended with its `with` block")
         running = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return running.result()

@@ -42,6 +42,7 @@ _SHORTEST = timedelta(milliseconds=1)
 _MEMORY = next((folder for folder in ("/dev/shm",) if os.path.isdir(folder)), None)  # noqa: S108
 """Where files are in memory, if the system has such a place: each kit makes a folder of its own there."""
 _PAGE = 100
+_OF_THE_STORE = {"data_dir", "database_url", "listen_url"}
 
 
 class Ran(NamedTuple):
@@ -83,7 +84,7 @@ class Stage:
         while True:
             while (claim := await self._run_next()) is not None:
                 ran.append(await self._seen(claim))
-                if len(ran) >= limit:
+                if len(ran) > limit:
                     raise TooManyRuns(_too_many(ran, limit))
             if not await self._hand.do_chores() and not self._hand.has_new_schedules:
                 return ran
@@ -101,7 +102,7 @@ class Stage:
         while (moment := await self._next_moment(run)) is not None and moment <= end:
             self.clock.advance(max(moment - self.clock.now(), _SHORTEST))
             ran += await self._stop(run)
-            if len(ran) >= limit:
+            if len(ran) > limit:
                 raise TooManyRuns(_too_many(ran, limit))
         self.clock.advance(max(end - self.clock.now(), timedelta(0)))
         ran += await self._stop(run)
@@ -200,7 +201,9 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage(whats: Sequence[What], start: datetime = START, **settings: Any) -> AsyncIterator[Stage]:
-    """Open the service of a test with these tasks. settings: fields of Settings."""
+    """Open the service of a test with these tasks. settings: fields of Settings, except those of the store."""
+    if given := _OF_THE_STORE & settings.keys():
+        raise TypeError(f"a kit has a store of its own: leave out {', '.join(sorted(given))}")
     with TemporaryDirectory(prefix="tasker-", dir=_MEMORY) as folder:
         clock, failures = ManualClock(start), Failures()
         chosen = Settings(**{"data_dir": Path(folder, "data"), "in_process": True, **settings})
@@ -258,7 +261,7 @@ def _too_many(ran: Sequence[Ran], limit: int) -> str:
     counts = Counter((one.type, str(one.status)) for one in ran)
     most = ", ".join(f"{name} ({status}) {count:,} times" for (name, status), count in counts.most_common(3))
     return (
-        f"{limit:,} attempts ran, and more are due: {most}. Does a task snooze, retry or submit without an end? "
+        f"more than {limit:,} attempts ran: {most}. Does a task snooze, retry or submit without an end? "
         "If they are meant: limit=..."
     )
 

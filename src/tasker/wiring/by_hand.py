@@ -99,7 +99,7 @@ async def open_by_hand(
     Webhooks are stored, and nothing is sent to them. Random delays are the same in each run.
     """
     hub, history, metrics = Hub(), History(), Metrics(slots=settings.slots)
-    settings.database_file.write_bytes(_empty_store())
+    _make_store(settings.database_file)
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(open_sqlite(settings.database_file, clock))
         stack.callback(engine.watch(hub.publish))
@@ -162,6 +162,12 @@ def _make_worker(settings: Settings, engine: Engine, registry: Registry, runner:
         heartbeat_every=settings.heartbeat,
         queues=settings.queues,
     )
+
+
+def _make_store(path: Path) -> None:
+    """Make the file of an empty store. Raises FileExistsError."""
+    with path.open("xb") as file:
+        file.write(_empty_store())
 
 
 @lru_cache(maxsize=1)
