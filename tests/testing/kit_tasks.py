@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from tasker import Context, Fail, Retry, Snooze, SyncContext, task
 from tasker.errors import Fault
+from tasker.model import RetryPolicy
 
 SENT: list[str] = []
 
@@ -65,8 +66,9 @@ async def welcome_async(name: str, context: Context) -> list[int]:
 
 @task
 def try_steps(context: SyncContext) -> int:
-    """A step that fails twice: its pauses take no time."""
-    return context.step("shaky", _shaky, context.attempt, retry=5)
+    """A step that fails twice: its pauses, of days, take no time."""
+    policy = RetryPolicy(max_attempts=5, initial=timedelta(days=1), max=timedelta(days=2))
+    return context.step("shaky", _shaky, context.attempt, retry=policy)
 
 
 _tries: list[int] = []

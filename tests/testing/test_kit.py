@@ -17,13 +17,15 @@ from tasker import SyncContext, task
 from tasker.client import SubmitOptions
 from tasker.client.errors import InvalidRequest, TaskFailed
 from tasker.errors import Invalid, NoSuchTarget, RegistrationError
+from tasker.tasktypes import operations
 from tasker.testing import START, Kit, StillOpen, TooManyRuns, client, run
 from tests.testing import kit_tasks
 from tests.testing.kit_tasks import boom, double, email, flaky, try_steps
 
 
 @pytest.fixture
-def t() -> Iterator[Kit]:
+def t(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
+    monkeypatch.setattr(operations, "PATIENCE", 600.0)  # a task that waits in memory is not waited for
     kit_tasks.SENT.clear()
     with run(kit_tasks) as kit:
         yield kit
