@@ -189,7 +189,12 @@ class Inbox:
         async def take_in(bound: list[Draft]) -> int:
             drafts = {draft.task_id: draft for draft in bound}
             whole = [TakenIn(drafts.get(one.draft.task_id, one.draft), one.error) for one in part]
-            return await store.take_in(whole, is_awake=is_awake)
+            count = await store.take_in(whole, is_awake=is_awake)
+            for one in whole:
+                if one.error is not None:
+                    refusal = {"type": one.draft.type, "problem": one.error.type}  # its detail may quote a secret
+                    _log.warning("inbox.refused", task_id=str(one.draft.task_id), **refusal)
+            return count
 
         return await self._open_queues.let_in(good, take_in)
 
