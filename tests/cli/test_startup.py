@@ -13,7 +13,7 @@ HEAVY = {
 }  # fmt: skip
 CLIENT = {"httpx2"}
 PARSER = {"cyclopts"}
-TASKS = {"tasker.tasktypes.registry", "tasker.engines"}
+TASKS = {"tasker.tasktypes.registry", "tasker.engines", "asyncio"}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ TASKS = {"tasker.tasktypes.registry", "tasker.engines"}
         (["healthcheck"], set()),
         (["ls", "--url", "http://127.0.0.1:1"], CLIENT | PARSER),
         (["get", "no-uuid"], CLIENT | PARSER),
+        (["run", "sum", "1", "--url", "http://127.0.0.1:1"], CLIENT | PARSER),
         (["model", "--help"], PARSER | {"rich"}),
     ],
 )

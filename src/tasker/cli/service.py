@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from tasker.cli.given import NOTHING_GIVEN, Given
 from tasker.cli.params import Accepts, UsageError, read_accepts, read_params
 from tasker.cli.targets import Target, find_target
-from tasker.client import AsyncTasker, NotAllowed, NotFound, Tasker
+from tasker.client import NotAllowed, NotFound, Tasker
 
-_Client = TypeVar("_Client", Tasker, AsyncTasker)
+if TYPE_CHECKING:
+    from tasker.client import AsyncTasker
+
+_Client = TypeVar("_Client", "Tasker", "AsyncTasker")
 
 
 def connect(url: str | None = None, profile: str | None = None) -> Tasker:
@@ -26,6 +29,8 @@ def connect(url: str | None = None, profile: str | None = None) -> Tasker:
 
 def connect_async(url: str | None = None, profile: str | None = None) -> AsyncTasker:
     """Return a client for coroutines, as `connect` does."""
+    from tasker.client import AsyncTasker
+
     return _connect(AsyncTasker, find_target(url, profile))
 
 

@@ -9,7 +9,8 @@ async with AsyncTasker() as tasker:
 
 from __future__ import annotations
 
-from tasker.client.aio import AsyncTasker
+from typing import TYPE_CHECKING, Any
+
 from tasker.client.core.mapping import Mapped
 from tasker.client.driving import DEFAULT_URL
 from tasker.client.errors import (
@@ -61,6 +62,9 @@ from tasker.wire.types import TaskType
 from tasker.wire.usage import Usage
 from tasker.wire.webhooks import Delivery, Webhook, WebhookWithSecret
 from tasker.wire.workers import Worker
+
+if TYPE_CHECKING:
+    from tasker.client.aio import AsyncTasker
 
 __all__ = [
     "DEFAULT_URL",
@@ -135,3 +139,13 @@ __all__ = [
     "Worker",
     "Workers",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the client for coroutines when it is first asked for: commands do without asyncio."""
+    if name == "AsyncTasker":
+        from tasker.client.aio import AsyncTasker
+
+        globals()[name] = AsyncTasker
+        return AsyncTasker
+    raise AttributeError(f"module 'tasker.client' has no attribute {name!r}")
