@@ -222,8 +222,10 @@ def test_ls_in_its_forms(run: Run) -> None:
 def test_ls_is_a_table_on_a_terminal(service: Server) -> None:
     env = {"TASKER_URL": service.url}
     tasker("run", "explode", "no \x1b[2J good", "--tag", "table", env=env)
-    with on_terminal("ls", "--tag", "table", env={**env, "NO_COLOR": "1"}) as terminal:
-        assert terminal.end() == 0
+    for words, more in ((["ls"], {"NO_COLOR": "1"}), (["--no-color", "ls"], {})):
+        with on_terminal(*words, "--tag", "table", env={**env, **more}) as terminal:
+            assert terminal.end() == 0
+        assert "\x1b" not in terminal.shown
     header, row = terminal.shown.splitlines()
     assert header.split() == ["TASK", "TYPE", "STATUS", "ATTEMPT", "SUBMITTED", "DETAIL"]
     assert row.index("explode") == header.index("TYPE")
@@ -364,8 +366,9 @@ def test_help_names_every_command_and_exit_code() -> None:
     assert done.code == 0
     codes = " ".join(done.out.split()).partition("Exit codes: ")[2]
     assert [int(number) for number in re.findall(r"\b\d+\b", codes)] == [*Exit]
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert [int(number) for number in re.findall(r"^\| (\d+) \| ", readme, re.MULTILINE)] == [*Exit]
+    for page in ("README.md", "docs/cli.md"):
+        text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+        assert [int(number) for number in re.findall(r"^\| (\d+) \| ", text, re.MULTILINE)] == [*Exit]
     for word in ("serve", "run", "ls", "get", "model", "healthcheck", "version", "124 waiting took too long"):
         assert word in " ".join(done.out.split())
     assert "Ctrl-C stops the waiting, never the task" in " ".join(tasker("run", "--help").out.split())

@@ -87,12 +87,15 @@ def test_faults_name_the_flags(call: Call) -> None:
     )
 
 
-def test_the_help_of_a_type_shows_its_params_and_the_options(call: Call) -> None:
+def test_the_help_of_a_type_shows_its_params_and_the_options(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     done = call("run", "thumbnail", "--help")
     assert (done.code, done.err) == (0, "")
     assert "Make a thumbnail of a picture." in done.out
     assert re.search(r"--width INTEGER +In pixels\. \[default: 200\]", done.out)
     assert "--unique-key" in done.out
+    monkeypatch.setenv("TASKER_URL", "http://127.0.0.1:1")
+    nobody = call("run", "thumbnail", "--help")
+    assert (nobody.code, "--unique-key" in nobody.out, "no answer from" in nobody.err) == (5, True, True)
 
 
 def test_a_key_that_may_not_read_types_submits(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

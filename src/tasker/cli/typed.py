@@ -26,17 +26,27 @@ _HELP = ("--help", "-h")
 
 def dispatch(app: App, words: Sequence[str]) -> int:
     """Run a command that takes a type's params as flags. Raises CycloptsError (already printed), TaskerError."""
+    from tasker.cli.faults import explain
+    from tasker.client import Unreachable
+
     command, *rest = words
-    options = _options_of(app, command)
-    before, after = split_at_type(rest, options)
     given = NOTHING_GIVEN
-    if after and has_options(after[1:]):
-        task_type = _find_type(command, after[0], before, after[1:])
-        flags = None if task_type is None else Flags(task_type)
-        if task_type is not None and flags is not None and _asks_for_help(after[1:], flags):
-            return _print_help(app, command, task_type)
-        given = Given(task_type, split(after[1:], flags, options | dict.fromkeys(_HELP, False)), is_asked=True)
-        rest = [*before, *given.split.own, "--", after[0], *given.split.words]
+    if has_options(rest):
+        options = _options_of(app, command)
+        before, after = split_at_type(rest, options)
+        if after and has_options(after[1:]):
+            try:
+                task_type = _find_type(command, after[0], before, after[1:])
+            except Unreachable as error:
+                if not any(word in _HELP for word in _before_end(after[1:])):
+                    raise
+                app.help_print([command])
+                return explain(error)
+            flags = None if task_type is None else Flags(task_type)
+            if task_type is not None and flags is not None and _asks_for_help(after[1:], flags):
+                return _print_help(app, command, task_type)
+            given = Given(task_type, split(after[1:], flags, options | dict.fromkeys(_HELP, False)), is_asked=True)
+            rest = [*before, *given.split.own, "--", after[0], *given.split.words]
     function, bound, ignored = app.parse_args([command, *rest], exit_on_error=False)
     more = {"given": given} if "given" in ignored else {}
     return int(function(*bound.args, **bound.kwargs, **more) or 0)
