@@ -28,7 +28,6 @@ _WIDTH = 100
 """Columns of the help."""
 _COMMANDS = (
     ("run", "tasker.cli.run:run", "Submit a task, wait for it and print its result."),
-    ("batch", "tasker.cli.batch.command:batch", "Submit a task for each row of a file, and gather the results."),
     ("ls", "tasker.cli.tasks:ls", "List tasks, newest first."),
     ("get", "tasker.cli.tasks:get", "Show one task."),
     ("logs", "tasker.cli.events:logs", "Show what a task has logged."),
@@ -39,8 +38,8 @@ _COMMANDS = (
     ("retry", "tasker.cli.control:retry", "Run failed or cancelled tasks again."),
     ("replay", "tasker.cli.replay:replay", "Submit a task once more, as it was or edited."),
     ("rm", "tasker.cli.control:rm", "Erase tasks that have ended."),
+    ("batch", "tasker.cli.batch.command:batch", "Submit a task for each row of a file, and gather the results."),
     ("bulk", "tasker.cli.bulk:app", "Cancel, retry or erase all tasks of a filter."),
-    ("question", "tasker.cli.questions:app", "Show what tasks ask."),
     ("group", "tasker.cli.groups:app", "Show, await and cancel groups of tasks."),
     ("types", "tasker.cli.types:types", "List what can be submitted."),
     ("type", "tasker.cli.types:app", "Show a task type: its params, its defaults, an example."),
@@ -50,15 +49,16 @@ _COMMANDS = (
     ("usage", "tasker.cli.usage:usage", "Show what tasks used up: tokens, cost, run time, counts."),
     ("stats", "tasker.cli.stats:stats", "Show what happened lately, how fast, and what is open."),
     ("failure", "tasker.cli.failures:app", "Show what fails, and how often."),
+    ("question", "tasker.cli.questions:app", "Show what tasks ask."),
     ("audit", "tasker.cli.audit:app", "Show who did what."),
     ("profile", "tasker.cli.profiles:app", "Name the services that you use."),
     ("key", "tasker.cli.keys:app", "Make, list and revoke API keys."),
     ("serve", "tasker.cli.serve:serve", "Run the service."),
     ("dev", "tasker.cli.dev:dev", "Run the service, and load your code again when it changes."),
     ("worker", "tasker.cli.worker:worker", "Run tasks without an API, next to other processes."),
-    ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),
-    ("config", "tasker.cli.config:app", "Show the settings, and where each comes from."),
     ("doctor", "tasker.cli.doctor.command:doctor", "Say what is wrong here, and what to do."),
+    ("config", "tasker.cli.config:app", "Show the settings, and where each comes from."),
+    ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),
     ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
     ("export", "tasker.cli.archive:export", "Write everything stored as JSON Lines."),
     ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),
@@ -68,7 +68,15 @@ _COMMANDS = (
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
     ("version", "tasker.cli.version:version", "Print the version and the build."),
 )
-
+_HEADINGS = {
+    "run": "Tasks",
+    "batch": "Many tasks",
+    "types": "Types, queues, schedules",
+    "usage": "Watch",
+    "profile": "Set up",
+    "serve": "Run the service",
+}
+"""What stands above a command in the help."""
 _WORKERS = "tasker.cli.workers:app"
 """The command instead of `worker` for `tasker worker ls`; other words are the files of a worker."""
 
