@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ from typing import TYPE_CHECKING
 
 from django.tasks import task
 
+from tasker import Retry
 from tasker import task as tasker_task
 from tasker.contrib.celery import shared_task
 
@@ -80,6 +82,17 @@ def returns_what_json_has_not():
 
 
 def not_a_task() -> None: ...
+
+
+@task
+def odd_annotation(what: type):
+    return what
+
+
+@task(takes_context=True)
+def once_more(context):
+    if context.attempt == 1:
+        raise Retry(after=0)
 
 
 @shared_task
@@ -203,9 +216,10 @@ def test_other_tasks_of_the_project_are_served_too(backend: Any) -> None:
 
 
 def test_annotations_that_cannot_be_used_take_any_json(backend: Any) -> None:
-    from more.tasks import default_of_another_kind, unresolved
+    from more.tasks import default_of_another_kind, odd_annotation, unresolved
 
     assert ended(unresolved.enqueue({"a": 1})).return_value == [{"a": 1}, None]
+    assert ended(odd_annotation.enqueue("a")).return_value == "a"
     assert ended(default_of_another_kind.enqueue()).return_value == "int"
 
 
@@ -306,15 +320,14 @@ def test_what_no_worker_knows_is_no_task(backend: Any) -> None:
 
 
 def test_the_worker_sends_the_signals_of_an_attempt(backend: Any, served: Server) -> None:
+    from more.tasks import once_more
     from shop.tasks import greet
 
-    result = ended(greet.enqueue("signals"))
+    def states(result: Any) -> list[str]:
+        return re.findall(f"id={ended(result).id} .* state=([A-Z]+)", served.text())
 
-    lines = [line for line in served.text().splitlines() if result.id in line]
-    assert [state for line in lines for state in ("RUNNING", "SUCCESSFUL") if f"state={state}" in line] == [
-        "RUNNING",
-        "SUCCESSFUL",
-    ]
+    assert states(greet.enqueue("signals")) == ["RUNNING", "SUCCESSFUL"]
+    assert states(replace(once_more, retry=2).enqueue()) == ["RUNNING", "RUNNING", "SUCCESSFUL"]
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,23 @@ async def test_a_browser_that_leaves_ends_the_stream_from_the_service(
         await handle.cancel()
 
 
+async def test_a_stream_that_is_left_between_two_events_ends_the_one_from_the_service(url: str) -> None:
+    is_closed = False
+
+    async def events() -> AsyncIterator[Any]:
+        nonlocal is_closed
+        try:
+            while True:
+                yield "event"
+        finally:
+            is_closed = True
+
+    stream = contrib.fastapi._with_heartbeats(events())
+    assert await anext(stream) == "event"
+    await stream.aclose()
+    assert is_closed
+
+
 async def test_refusals_become_problems(browser: httpx2.AsyncClient, served: tuple[Server, Any]) -> None:
     reply = await browser.get(f"/stories/{uuid4()}")
     assert (reply.status_code, reply.headers["Content-Type"]) == (404, "application/problem+json")
