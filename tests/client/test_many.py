@@ -21,6 +21,10 @@ from tasker.client import (
     TaskFailed,
     Unavailable,
 )
+from tasker.client.core.effects import NOTHING, Close, Emit, Pull
+from tasker.client.core.effects import Reply as EffectReply
+from tasker.client.core.exchange import Exchange
+from tasker.client.core.mapping import MapCalls
 from tests import sample_tasks
 from tests.client import shells
 from tests.client.scripted import Reply, Script, play, problem
@@ -183,23 +187,55 @@ def _event(sequence: int, task_id: str, status: str, *, whole: bool = True) -> s
     return f"id: c{sequence}\nevent: {status}\ndata: {json.dumps(event)}\n\n"
 
 
+def test_open_tasks_are_looked_at_when_nothing_is_heard_of_them() -> None:
+    """By the core alone: pieces of a stream may come together, or an event in several."""
+    ids = [str(UUID(int=place)) for place in range(2)]
+    ended = {"type": "sum", "status": "completed", "result": 7, "created_at": "2026-01-02T03:04:05Z"}
+    answers = [
+        _reply({}), _reply(_items(2)), [b": the events", b""], [], [b": still here", b""],
+        *(_reply({**ended, "task_id": one}) for one in ids),
+    ]  # fmt: skip
+    flow = MapCalls(Exchange("http://tasker")).map("sum", iter([(1, 2)] * 2), max_in_flight=5, options=None)
+    answer, found = None, []
+    while (effect := _next(flow, answer)) is not None:
+        if isinstance(effect, Emit):
+            found.append(effect.value.result())
+        if isinstance(effect, Pull):
+            answer = next(effect.source, NOTHING)
+        else:
+            answer = None if isinstance(effect, (Emit, Close)) else answers.pop(0)
+    assert (found, answers) == ([7, 7], [])
+
+
+def _next(flow: Any, answer: Any) -> Any:
+    try:
+        return flow.send(answer)
+    except StopIteration:
+        return None
+
+
+def _reply(body: Any) -> EffectReply:
+    text = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    return EffectReply(status=200, phrase="", url="http://tasker", headers={}, content=text, elapsed=0)
+
+
 @pytest.mark.parametrize("shell", shells.SHELLS)
 def test_no_end_is_missed_when_the_stream_breaks(shell: str) -> None:
     """A stream that breaks before its first event has no place to go on from: the open tasks are looked at."""
     ids = [str(UUID(int=place)) for place in range(3)]
     task = {"task_id": ids[1], "type": "sum", "status": "completed", "result": 7, "created_at": "2026-01-02T03:04:05Z"}
     pending = {"type": "sum", "status": "pending", "created_at": "2026-01-02T03:04:05Z"}
+    first, last = {**pending, "task_id": ids[0]}, {**pending, "task_id": ids[2]}
     replies = (
         Reply(200, ""),                                                      # the stream, which breaks
         Reply(200, _items(3)),
-        Reply(200, ": the events\n\n"),                                      # the stream, again
-        Reply(200, {**pending, "task_id": ids[0]}), Reply(200, task), Reply(200, {**pending, "task_id": ids[2]}),
-        Reply(200, {**pending, "task_id": ids[0]}), Reply(200, {**pending, "task_id": ids[2]}),   # a heartbeat
+        Reply(200, ": the events\n\n: still here\n\n"),                      # the stream, again
+        Reply(200, first), Reply(200, task), Reply(200, last),               # what is open is looked at
         Reply(200, _event(1, ids[0], "completed")),                          # the stream, a third time
-        Reply(200, {**pending, "task_id": ids[0]}), Reply(200, {**pending, "task_id": ids[2]}),
-        Reply(200, _event(2, ids[2], "completed", whole=False)),
-        Reply(200, {**pending, "task_id": ids[2]}),
-        Reply(200, {**task, "task_id": ids[2]}),
+        Reply(200, first), Reply(200, last),
+        Reply(200, _event(2, ids[2], "completed", whole=False)),             # and a fourth
+        Reply(200, last),
+        Reply(200, {**task, "task_id": ids[2]}),                             # its event came without it
     )  # fmt: skip
     with play(*replies) as script, _open(shell, script) as client:
         found = {one.index: one.result() for one in client.map("sum", [(1, 2)] * 3)}

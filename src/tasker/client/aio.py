@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
@@ -48,6 +47,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+async def _sleep(seconds: float) -> None:
+    from asyncio import sleep  # a program that uses Tasker alone need not import it
+
+    await sleep(seconds)
+
+
 class AsyncTasker:
     """A client of one service. Coroutines of one event loop may share it; close it, or use it with `async with`.
 
@@ -67,7 +72,7 @@ class AsyncTasker:
         timeout: float = 30.0,
         retries: int = 2,
         transport: httpx2.AsyncBaseTransport | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = _sleep,
     ) -> None:
         url, token = find_service(url, token)
         self._take(AsyncDriver.connect(Exchange(url, timeout, retries), token, transport, sleep))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 import msgspec
@@ -31,6 +31,13 @@ class Page(Protocol[T_co]):
 
     @property
     def next_cursor(self) -> str | None: ...
+
+
+class Heard(NamedTuple):
+    """The data of events that have come, and whether the service has only said that it is there."""
+
+    events: list[bytes]
+    has_heartbeat: bool
 
 
 PATIENCE = 6
@@ -146,15 +153,16 @@ class Exchange:
         if reply.status >= 300:
             raise _read_problem(reply)
 
-    def read_events(self) -> Call[list[bytes]]:
-        """Return the data of the next events of the open stream; none at a heartbeat. Raises Unreachable at its end.
+    def read_events(self) -> Call[Heard]:
+        """Return what comes next on the open stream. Raises Unreachable at its end.
 
         A silence of a minute, four missed heartbeats, counts as a broken connection.
         """
         lines: list[bytes] | None = yield ReadLines()
         if lines is None:
             raise Unreachable(self.url, "the service ended the stream")
-        return [line.removeprefix(b"data: ") for line in lines if line.startswith(b"data: ")]
+        events = [line.removeprefix(b"data: ") for line in lines if line.startswith(b"data: ")]
+        return Heard(events, any(line.startswith(b":") for line in lines))
 
     def follow(
         self,

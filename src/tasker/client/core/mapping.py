@@ -88,6 +88,7 @@ class _Mapping:
         self._selection: dict[str, Any] | None = None
         self._last_id = ""
         self._misses = 0
+        self._is_new = True
 
     def run(self) -> Flow[Mapped[Any]]:
         while not (self._is_exhausted and not self._open):
@@ -151,9 +152,10 @@ class _Mapping:
     def _receive(self) -> Flow[Mapped[Any]]:
         """Wait for the next ends; at a heartbeat, look whether one was missed."""
         try:
-            events = yield from self._exchange.read_events()
-            has_gap = not events
-            for text in events:
+            heard = yield from self._exchange.read_events()
+            has_gap = heard.has_heartbeat and not self._is_new
+            self._is_new = False
+            for text in heard.events:
                 event = read_any(text, self._exchange.url)
                 self._last_id, self._misses = event.cursor or self._last_id, 0
                 if isinstance(event, Reset):
@@ -178,6 +180,7 @@ class _Mapping:
 
     def _connect(self) -> Call[None]:
         yield from self._exchange.open("/events", query=self._selection, last_id=self._last_id)
+        self._is_new = True  # a stream begins with a sign that the service is there
 
     def _look_at_all(self) -> Flow[Mapped[Any]]:
         for task_id in list(self._open):

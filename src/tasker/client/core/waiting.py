@@ -106,7 +106,7 @@ class _Waiting(Generic[T]):
             seen = yield from self.exchange.read("GET", self.path, self.type)
             has_news = self.is_over(seen)  # it may have ended before the stream began
             while not has_news and self._has_time() and self.exchange.now() < end:
-                has_news = bool((yield from self.exchange.read_events()))
+                has_news = bool((yield from self.exchange.read_events()).events)
         except (Unreachable, ServiceError) as error:
             if not is_transient(error):
                 self.watch = None
