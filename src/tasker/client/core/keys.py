@@ -22,6 +22,9 @@ class KeyCalls:
         given = {name: value for name, value in fields.items() if value is not None}
         return self.exchange.read("POST", "/key", NewKey, body={"scopes": list(scopes), **given}, retries=0)
 
+    def get(self, key_id: str) -> Call[Key]:
+        return self.exchange.read("GET", f"/key/{quote(key_id, safe='')}", Key)
+
     def find_all(self) -> Call[list[Key]]:
         return (yield from self.exchange.read("GET", "/key", KeyPage)).items
 

@@ -34,6 +34,10 @@ class Keys:
             self._calls.create(scopes, {"name": name, "owner": owner, "expires_at": expires_at, **limits})
         )
 
+    def get(self, key_id: str) -> Key:
+        """Return the key as it is now; its secret is never shown again. Raises NotFound."""
+        return self._driver.run(self._calls.get(key_id))
+
     def find_all(self) -> list[Key]:
         """Return every key, in order of creation, including revoked and expired ones."""
         return self._driver.run(self._calls.find_all())
@@ -66,6 +70,10 @@ class AsyncKeys:
         return await self._driver.run(
             self._calls.create(scopes, {"name": name, "owner": owner, "expires_at": expires_at, **limits})
         )
+
+    async def get(self, key_id: str) -> Key:
+        """Return the key as it is now; its secret is never shown again. Raises NotFound."""
+        return await self._driver.run(self._calls.get(key_id))
 
     async def find_all(self) -> list[Key]:
         """Return every key, in order of creation, including revoked and expired ones."""
