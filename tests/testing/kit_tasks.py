@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -21,6 +22,16 @@ def check_address(to: str, subject: str) -> Iterator[Fault]:
 def email(to: str, subject: str = "Hello") -> str:
     SENT.append(to)
     return f"{subject} to {to}"
+
+
+def check_slowly(number: int) -> Iterator[Fault]:
+    threading.Event().wait(0.2)  # longer than the chores of a kit take
+    yield from ()
+
+
+@task(check=check_slowly)
+def slowly_checked(number: int) -> int:
+    return number
 
 
 @task

@@ -17,10 +17,11 @@ from tasker import SyncContext, task
 from tasker.client import SubmitOptions
 from tasker.client.errors import InvalidRequest, TaskFailed
 from tasker.errors import Invalid, NoSuchTarget, RegistrationError
+from tasker.service import schedules
 from tasker.tasktypes import operations
 from tasker.testing import START, Kit, StillOpen, TooManyRuns, client, run
 from tests.testing import kit_tasks
-from tests.testing.kit_tasks import boom, double, email, flaky, try_steps
+from tests.testing.kit_tasks import boom, double, email, flaky, slowly_checked, try_steps
 
 
 @pytest.fixture
@@ -96,6 +97,13 @@ def test_a_schedule_fires_at_each_of_its_ticks(t: Kit) -> None:
     assert [task.created_at for task in found] == [
         START.replace(second=0, microsecond=0) + timedelta(minutes=minutes) for minutes in range(1, 121)
     ]
+
+
+def test_a_schedule_whose_check_takes_long_fires_in_time(t: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedules, "_PATIENCE", 0.0)
+    t.client.schedules.create(name="slow", cron="0 * * * *", task={"type": "slowly_checked", "params": [1]})
+    t.advance(hours=2)
+    assert [(task.created_at.hour, task.created_at.second) for task in t.submitted(slowly_checked)] == [(4, 0), (5, 0)]
 
 
 def test_schedules_fire_and_nothing_runs_while_there_is_no_worker(t: Kit) -> None:

@@ -218,6 +218,11 @@ class Schedules:
 
     # fired by the chore `fire`
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether params of a due schedule are still checked; `changed` is set when that has ended."""
+        return any(not slow.reading.done() for slow in self._slow.values())
+
     async def run_once(self) -> datetime | None:
         """Fire what is due; return when to look again, None if no schedule waits."""
         await self._follow_clock()

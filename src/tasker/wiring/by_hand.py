@@ -60,8 +60,13 @@ class ByHand:
 
     async def fire(self) -> datetime | None:
         """Fire the schedules whose time has come; return the time of the next tick."""
-        self.service.schedules.changed.clear()
-        return await self.service.schedules.run_once()
+        schedules = self.service.schedules
+        while True:
+            schedules.changed.clear()
+            moment = await schedules.run_once()
+            if not schedules.is_reading:
+                return moment
+            await schedules.changed.wait()
 
     async def next_moment(self) -> datetime | None:
         """Return when time alone makes the next task due, or fails one; None if it never does."""
