@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from tasker.cli import _COMMANDS, build
+from tasker.client import SubmitOptions, Tasker
 from tests.cli.command import LIMIT, Done, tasker
+from tests.cli.forking import Forks, forks
 from tests.server import Server, clean_environment
 
 TASKER = [sys.executable, "-m", "tasker"]
@@ -79,6 +81,11 @@ COMMANDS: dict[str, list[str]] = {
     "webhook rotate": ["--help"],
     "webhook deliveries": ["--help"],
     "webhook redeliver": ["--help"],
+    "dev": ["--help"],
+    "backup": ["--help"],
+    "restore": ["--help"],
+    "config show": ["--json"],
+    "doctor": ["--help"],
     "model install": ["--help"],
     "model status": [],
     "completion": ["bash"],
@@ -98,18 +105,23 @@ FAULTS = {
     "undecodable": (2, r"expected text in UTF-8, got b'\xff'"),
 }
 
+OUTPUTS = {"full": "/dev/full", "closed": "closed", "pipe": "pipe"}
+"""What standard output is; elsewhere it takes everything."""
+
 
 @pytest.fixture(scope="module")
 def values(service: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What stands for the names in braces: a task, a schedule and a folder with a store."""
-    folder, url = tmp_path_factory.mktemp("output"), ["--url", service.url]
-    task = tasker("run", "reverse", "ü", "--tag", "ü", "--group", "some", "--detach", *url).out.strip()
-    schedule = tasker("schedule", "add", "ü", "reverse", "ü", "--every", "36000", *url).out.strip()
+    folder = tmp_path_factory.mktemp("output")
+    assert tasker("migrate", "--data-dir", str(folder / "migrated")).code == 0
     for fault in FAULTS:
-        assert tasker("migrate", "--data-dir", str(folder / f"export-{fault}")).code == 0
-    yield {"task": task, "schedule": schedule, "folder": str(folder)}
-    for line in tasker("schedule", "ls", *url).out.splitlines():
-        tasker("schedule", "rm", line.split("\t")[0], *url)
+        shutil.copytree(folder / "migrated", folder / f"export-{fault}")
+    with Tasker(service.url) as client:
+        task = client.submit("reverse", "ü", options=SubmitOptions(tags=["ü"], group="some")).task_id
+        schedule = client.schedules.create("ü", {"type": "reverse", "params": ["ü"]}, interval=36000).schedule_id
+        yield {"task": str(task), "schedule": str(schedule), "folder": str(folder)}
+        for one in client.schedules.find_many():
+            client.schedules.delete(one.schedule_id)
 
 
 def test_the_table_holds_every_command() -> None:
@@ -121,29 +133,44 @@ def test_the_table_holds_every_command() -> None:
     assert names == set(COMMANDS)
 
 
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Forks]:
+    with forks() as running:
+        yield running
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_what_cannot_be_written_or_read_is_said(name: str, service: Server, values: dict[str, str]) -> None:
+def test_what_cannot_be_written_or_read_is_said(
+    name: str, service: Server, values: dict[str, str], forked: Forks
+) -> None:
     env = clean_environment(TASKER_URL=service.url, TASKER_PORT=str(service.port))
-    faults = ["full", "undecodable"] if COMMANDS[name] == ["--help"] else list(FAULTS)
-    with ThreadPoolExecutor() as pool:
-        ended = list(pool.map(lambda fault: _run(name, fault, values, env), faults))
-    for fault, done in zip(faults, ended, strict=True):
-        code, said = FAULTS[fault] if fault != "ascii" or name in BEYOND_ASCII else (0, "")
-        assert (fault, done.returncode) == (fault, code), done.stderr
-        assert said in done.stderr
-        assert "Traceback" not in done.stderr
-        assert fault != "pipe" or "pipe" not in done.stderr
+    for fault in ["full", "undecodable"] if COMMANDS[name] == ["--help"] else list(FAULTS):
+        words = [*name.split(), *(word.format(fault=fault, **values) for word in COMMANDS[name])]
+        code, error = forked.run(
+            [*words, *(["\udcff"] if fault == "undecodable" else [])],
+            output=OUTPUTS.get(fault, os.devnull),
+            env=env | {"PYTHONIOENCODING": "ascii" if fault == "ascii" else "utf-8"},
+        )
+        expected, said = FAULTS[fault] if fault != "ascii" or name in BEYOND_ASCII else (0, "")
+        assert (fault, code) == (fault, expected), error
+        assert said in error
+        assert "Traceback" not in error
+        assert fault != "pipe" or "pipe" not in error
 
 
-def _run(name: str, fault: str, values: dict[str, str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    words = [*name.split(), *(word.format(fault=fault, **values) for word in COMMANDS[name])]
-    command: list[str | bytes] = [*(_without(1) if fault == "closed" else ()), *TASKER, *words]
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_process_of_its_own_ends_as_the_forks_do(fault: str, service: Server) -> None:
+    env = clean_environment(TASKER_URL=service.url)
+    command: list[str | bytes] = [*(_without(1) if fault == "closed" else ()), *TASKER, "run", "reverse", "ü"]
     with _open(fault) as output:
-        return subprocess.run(
+        done = subprocess.run(
             [*command, b"\xff"] if fault == "undecodable" else command,
             stdout=output, stderr=subprocess.PIPE, text=True, timeout=LIMIT,
             env=env | {"PYTHONIOENCODING": "ascii" if fault == "ascii" else "utf-8"},
         )  # fmt: skip
+    code, said = FAULTS[fault]
+    assert (done.returncode, said in done.stderr) == (code, True)
+    assert "Traceback" not in done.stderr
 
 
 def _without(descriptor: int) -> list[str]:
