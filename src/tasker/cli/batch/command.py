@@ -26,7 +26,7 @@ _Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class FileOptions:
     """How to read the file."""
 
     type: Annotated[str | None, Parameter(help="Rows are params of this type; else they are whole submissions.")] = None
@@ -44,14 +44,14 @@ class Reading:
     ] = None
 
 
-READING = Reading()
+DEFAULT_FILE = FileOptions()
 
 
 def batch(
     file: str,
     /,
     *params: str,
-    reading: Reading = READING,
+    reading: FileOptions = DEFAULT_FILE,
     out: Annotated[Path | None, Parameter(show_default=False)] = None,
     retry_failed: _Flag = False,
     max_in_flight: Annotated[int, Parameter(validator=Number(gte=1, lte=_MOST_IN_FLIGHT))] = 50,
@@ -118,7 +118,7 @@ def batch(
         )
 
 
-def _read_shape(client: Tasker, reading: Reading, params: Sequence[str], for_all: Submission) -> Shape:
+def _read_shape(client: Tasker, reading: FileOptions, params: Sequence[str], for_all: Submission) -> Shape:
     """Return how rows become submissions. Raises UsageError, NotFound for an unknown type."""
     from tasker.cli.batch.rows import Shape
     from tasker.cli.params import Accepts, UsageError, read_accepts, read_params
