@@ -71,6 +71,21 @@ def test_questions(ask: Ask, service: Server) -> None:
     assert found not in ask(lambda client: client.questions.find_many())
 
 
+def test_groups_of_an_owner(ask: Ask, tag: str) -> None:
+    ask(lambda client: client.submit("sum", 4, 2, options=SubmitOptions(group=tag)))
+    ask(lambda client: client.groups.wait(tag, 30))
+    assert ask(lambda client: client.groups.find_many(owner="nobody")) == []
+    for call in ("get", "wait", "cancel"):
+        with pytest.raises(NotFound):
+            ask(lambda client, call=call: getattr(client.groups, call)(tag, owner="nobody"))
+
+
+def test_the_firings_of_a_schedule(ask: Ask, tag: str) -> None:
+    made = ask(lambda client: client.schedules.create(tag, {"type": "sum", "params": [4, 2]}, interval=3600))
+    assert ask(lambda client: client.schedules.get(made.schedule_id, firings=True)).firings == []
+    ask(lambda client: client.schedules.delete(made.schedule_id))
+
+
 def test_failures(ask: Ask) -> None:
     with pytest.raises(TaskFailed) as failed:
         ask(lambda client: client.run("explode", "odd one"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from tasker.client.core.effects import Call, Flow
 from tasker.client.core.exchange import Exchange
@@ -20,24 +20,24 @@ class GroupCalls:
 
     exchange: Exchange
 
-    def find_many(self, limit: int | None) -> Flow[GroupInList]:
-        return self.exchange.read_list("/group", GroupPage, limit=limit)
+    def find_many(self, owner: str | None, limit: int | None) -> Flow[GroupInList]:
+        return self.exchange.read_list("/group", GroupPage, {"owner": owner}, limit)
 
-    def get(self, name: str) -> Call[Group]:
-        return self.exchange.read("GET", _path(name), Group)
+    def get(self, name: str, owner: str | None) -> Call[Group]:
+        return self.exchange.read("GET", _path(name), Group, query={"owner": owner})
 
-    def wait(self, name: str, timeout: timedelta | float | None) -> Call[Group]:
+    def wait(self, name: str, owner: str | None, timeout: timedelta | float | None) -> Call[Group]:
         return wait_until(
             self.exchange,
-            _path(name),
+            _path(name) + ("" if owner is None else f"?{urlencode({'owner': owner})}"),
             Group,
             timeout,
             is_over=lambda group: group.ended_at is not None,
             late=GroupTimeout,
         )
 
-    def cancel(self, name: str) -> Call[BulkReply]:
-        return self.exchange.read("POST", f"{_path(name)}/cancel", BulkReply, retries=0)
+    def cancel(self, name: str, owner: str | None) -> Call[BulkReply]:
+        return self.exchange.read("POST", f"{_path(name)}/cancel", BulkReply, query={"owner": owner}, retries=0)
 
 
 def _path(name: str) -> str:

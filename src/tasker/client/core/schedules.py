@@ -24,8 +24,9 @@ class ScheduleCalls:
         body = {"name": name, "task": dict(task), **_as_json(fields)}
         return self.exchange.read("POST", "/schedule", Schedule, body=body, retries=0)
 
-    def get(self, schedule_id: UUID | str) -> Call[Schedule]:
-        return self.exchange.read("GET", f"/schedule/{schedule_id}", Schedule)
+    def get(self, schedule_id: UUID | str, *, firings: bool) -> Call[Schedule]:
+        query = {"include": "firings" if firings else None}
+        return self.exchange.read("GET", f"/schedule/{schedule_id}", Schedule, query=query)
 
     def find(self, name: str) -> Call[Schedule | None]:
         found = yield from self.exchange.read("GET", "/schedule", SchedulePage, query={"name": name})

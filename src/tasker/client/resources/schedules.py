@@ -27,9 +27,9 @@ class Schedules:
         """
         return self._driver.run(self._calls.create(name, task, fields))
 
-    def get(self, schedule_id: UUID | str) -> Schedule:
-        """Return the schedule as it is now. Raises NotFound."""
-        return self._driver.run(self._calls.get(schedule_id))
+    def get(self, schedule_id: UUID | str, *, firings: bool = False) -> Schedule:
+        """Return the schedule as it is now, with its last ticks if asked for. Raises NotFound."""
+        return self._driver.run(self._calls.get(schedule_id, firings=firings))
 
     def find(self, name: str) -> Schedule | None:
         """Return the schedule of this name, or None."""
@@ -78,9 +78,9 @@ class AsyncSchedules:
         """
         return await self._driver.run(self._calls.create(name, task, fields))
 
-    async def get(self, schedule_id: UUID | str) -> Schedule:
-        """Return the schedule as it is now. Raises NotFound."""
-        return await self._driver.run(self._calls.get(schedule_id))
+    async def get(self, schedule_id: UUID | str, *, firings: bool = False) -> Schedule:
+        """Return the schedule as it is now, with its last ticks if asked for. Raises NotFound."""
+        return await self._driver.run(self._calls.get(schedule_id, firings=firings))
 
     async def find(self, name: str) -> Schedule | None:
         """Return the schedule of this name, or None."""
