@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from msgspec import structs
@@ -90,7 +90,7 @@ BLIND = {
                      "bulk.create", "bulk.find", "bulk.find_tasks", "bulk.step", "bulk.hold", "bulk.stop",
                      "schedules.delete", "webhooks.change", "webhooks.delete",
                      "steps.find", "steps.find_last", "steps.find_some", "steps.find_children", "steps.answer",
-                     "webhooks.find_deliveries", "webhooks.redeliver", "queues.find_run_time"), BY_ID),
+                     "webhooks.find_deliveries", "webhooks.redeliver", "queues.find_run_time", "inbox.find"), BY_ID),
     **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete", "steps.start_children",
                      "steps.run_children_again", "steps.close_question"), LEASE),
     **dict.fromkeys(("engine.find_expired", "engine.fail_overdue", "engine.prune", "engine.sweep", "secrets.find_ended",
@@ -100,7 +100,8 @@ BLIND = {
                      "keys.version", "keys.add", "keys.find_all", "keys.revoke", "keys.record_uses",
                      "schedules.find_due", "webhooks.find_position", "webhooks.dispatch", "webhooks.find_due",
                      "webhooks.take", "webhooks.settle", "webhooks.drop", "webhooks.prune", "journal.prune",
-                     "queues.find_names", "bulk.find_free", "bulk.prune"), WHOLE),
+                     "queues.find_names", "bulk.find_free", "bulk.prune", "inbox.find_many", "inbox.take_in",
+                     "inbox.watching"), WHOLE),
     **dict.fromkeys(("workers.announce", "workers.withdraw", "workers.publish", "workers.find_types",
                      "queues.find_all", "keys.cursor_secret", "journal.tail"), NO_OWNER),
 }  # fmt: skip
@@ -109,9 +110,9 @@ BLIND = {
 
 def methods() -> set[str]:
     """Return every method of the engine and its stores, as `store.method`."""
-    books = {"engine": Engine} | {
-        name: kind for name, kind in get_type_hints(Engine, vars(protocols)).items() if inspect.isclass(kind)
-    }
+    hints = get_type_hints(Engine, vars(protocols)).items()
+    possible = {name: [one for one in (kind, *get_args(kind)) if inspect.isclass(one)] for name, kind in hints}
+    books = {"engine": Engine} | {name: kinds[0] for name, kinds in possible.items() if kinds}
     return {
         f"{name}.{method}"
         for name, kind in books.items()
