@@ -46,7 +46,7 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[bytes], screen: int) -> None:
         self.process = process
         self.shown = ""
-        self._screen = screen
+        self.screen = screen
 
     def wait_for(self, text: str) -> str:
         """Return everything shown so far, once it contains `text`."""
@@ -55,16 +55,16 @@ class Terminal:
         return self.shown
 
     def press(self, keys: str) -> None:
-        os.write(self._screen, keys.encode())
+        os.write(self.screen, keys.encode())
 
     def hang_up(self) -> None:
         """Close the terminal's window: the process gets SIGHUP, and its output is dropped."""
-        os.close(self._screen)
-        self._screen = -1
+        os.close(self.screen)
+        self.screen = -1
 
     def close(self) -> None:
-        if self._screen != -1:
-            os.close(self._screen)
+        if self.screen != -1:
+            os.close(self.screen)
 
     def end(self) -> int:
         """Read the rest of the output, and return the exit code."""
@@ -73,10 +73,10 @@ class Terminal:
         return self.process.wait(LIMIT)
 
     def _read(self) -> bool:
-        ready, _, _ = select.select([self._screen], [], [], LIMIT)
+        ready, _, _ = select.select([self.screen], [], [], LIMIT)
         assert ready, f"nothing new for {LIMIT:g} s:\n{self.shown}"
         try:
-            data = os.read(self._screen, 65536)
+            data = os.read(self.screen, 65536)
         except OSError:  # Linux says so when the other side has closed
             return False
         self.shown += data.decode(errors="replace")

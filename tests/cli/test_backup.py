@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -10,14 +11,17 @@ import subprocess
 import sys
 import tarfile
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import apsw
 import httpx2
 import pytest
 
 from tasker.cli import main
 from tasker.client import Tasker
+from tasker.engines.sqlite import backups
 from tests.cli.command import tasker
 from tests.server import clean_environment, run_server
 
@@ -181,6 +185,47 @@ def test_a_result_that_is_damaged_is_named(
     assert main(["backup", str(tmp_path / "made.tar"), "--data-dir", str(tmp_path / "data")]) == 2
     assert f"results/{result.name} is damaged" in capsys.readouterr().err
     assert not list(tmp_path.glob("made.tar*"))
+
+
+def test_a_result_that_is_erased_just_now_is_in_no_backup(
+    made: tuple[Path, list[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is in the first snapshot, and its file has gone before it was linked: another snapshot is taken."""
+    data = tmp_path / "data"
+    assert main(["restore", str(made[0]), "--data-dir", str(data)]) == 0
+    link_all, calls = backups._link_all, []
+
+    def erase_at_the_second(results: Path, links: Path) -> None:
+        calls.append(results)
+        if len(calls) == 2:
+            with contextlib.closing(apsw.Connection(str(data / "tasker.db"))) as connection:
+                connection.execute("DELETE FROM task WHERE task_id = ?", (UUID(made[2]).bytes,))
+            for file in [*results.glob(f"{made[2]}*"), *links.glob(f"{made[2]}*")]:
+                file.unlink()
+        else:
+            link_all(results, links)
+
+    monkeypatch.setattr(backups, "_link_all", erase_at_the_second)
+    assert main(["backup", str(tmp_path / "made.tar"), "--data-dir", str(data)]) == 0
+    assert len(calls) == 4
+    with tarfile.open(tmp_path / "made.tar") as archive:
+        assert not [name for name in archive.getnames() if made[2] in name]
+
+
+def test_a_result_that_is_erased_while_the_database_is_copied_is_in_the_backup(
+    made: tuple[Path, list[str], str], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    assert main(["restore", str(made[0]), "--data-dir", str(data)]) == 0
+
+    def erase(what: str, _done: int, _total: int) -> None:
+        if what == "copied":
+            for file in (data / "results").glob(f"{made[2]}*"):
+                file.unlink()
+
+    backups.back_up(data / "tasker.db", tmp_path / "made.tar", now=datetime.now(UTC), progress=erase)
+    with tarfile.open(tmp_path / "made.tar") as archive:
+        assert [name for name in archive.getnames() if made[2] in name]
 
 
 def test_what_cannot_be_backed_up_is_said(

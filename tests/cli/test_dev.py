@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,6 +193,21 @@ def test_a_target_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str
     assert "nosuch.py: there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.long
+def test_code_that_is_broken_at_first_and_a_service_that_crashes_go_on_with_the_next_change(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from tasker import task\n@task\ndef crash() -> int\n    return 1\n")
+    with developing(tmp_path, "own.py", "--in-process") as dev:
+        assert "NOT LOADED" in dev.text()
+        assert dev.client.run("sum", 1, 2) == 3
+        dev.write("own.py", "from tasker import task\n@task\ndef crash() -> int:\n    import os; os._exit(3)\n")
+        assert dev.wait_for("reloaded").endswith(": +crash")
+        task = dev.client.submit("crash")
+        assert "exit code 3" in dev.wait_for("the service has ended by itself")
+        dev.write("own.py", "from tasker import task\n@task\ndef crash() -> int:\n    return 1\n")
+        dev.wait_for("reloaded")
+        assert dev.client.wait(task.task_id).result == 1
+
+
 BROKEN_INTO = """
 from tasker import task
 
@@ -211,6 +227,7 @@ def test_a_breakpoint_opens_the_debugger_on_the_terminal(tmp_path: Path) -> None
         Tasker(f"http://127.0.0.1:{port}", timeout=LIMIT) as client,
     ):
         terminal.wait_for("stop: Ctrl-C")
+        usual = termios.tcgetattr(terminal.screen)
         task = client.submit("halve", 10)
         _debug(terminal)
         done = client.wait(task.task_id)
@@ -220,6 +237,7 @@ def test_a_breakpoint_opens_the_debugger_on_the_terminal(tmp_path: Path) -> None
         terminal.wait_for("(Pdb) ")
         terminal.press("\x03")
         assert terminal.end() == 0
+        assert termios.tcgetattr(terminal.screen) == usual, "the debugger had switched off the echo"
 
 
 def _debug(terminal: Terminal) -> None:

@@ -38,7 +38,7 @@ def _diagnose(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, Find
 def test_all_is_well_beside_a_running_service(
     service: Server, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (place / "mytasks.py").write_text("from tasker import task\n@task\ndef own() -> int:\n    return 1\n")
+    (place / "mytasks.py").write_text("from tasker import task\nprint(1)\n@task\ndef own() -> int:\n    return 1\n")
     monkeypatch.setenv("TASKER_DATA_DIR", str(service.data_dir))
     code, found = _diagnose(capsys, "mytasks.py", "--url", service.url)
     assert (code, [one for many in found.values() for one in many if one["state"] == "problem"]) == (0, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pdb
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -81,7 +82,8 @@ def _load(targets: Sequence[str]) -> Registry:
 
     settings = load_settings()
     registry = builtin_registry(settings.gpt)
-    load(registry, targets or settings.tasks)
+    with contextlib.redirect_stdout(sys.stderr):
+        load(registry, targets or settings.tasks)
     return registry
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any
@@ -200,16 +200,17 @@ async def serve(
     bound: socket.socket,
     *,
     started: Callable[[App], Awaitable[None]],
-    signals: Sequence[signal.Signals] = STOP_SIGNALS,
+    hands_over: bool = False,
 ) -> int:
     """Serve HTTP until SIGTERM, SIGINT or SIGHUP, then drain; a second SIGTERM or SIGINT cuts the drain short.
 
     HTTP goes on during the drain: tasks can be read and submitted, and submitted ones are kept for the next start.
     bound: a socket bound to the settings' address; it is closed at the end. started: called once the service answers.
-    signals: what stops it, besides SIGHUP unless that is ignored. Returns the exit code.
+    hands_over: another process is to serve on the same socket: requests wait for it from the first signal on, which is
+    SIGTERM; other signals are the terminal's. Returns the exit code.
     Raises ConfigError (PortTaken: another process has begun to listen there), RegistrationError.
     """
-    return await _run(settings, started, api=True, bound=bound, signals=signals)
+    return await _run(settings, started, api=True, bound=bound, hands_over=hands_over)
 
 
 async def work(settings: Settings, probes: socket.socket | None, *, started: Callable[[App], Awaitable[None]]) -> int:
@@ -226,15 +227,19 @@ async def _run(
     *,
     api: bool,
     bound: socket.socket | None,
-    signals: Sequence[signal.Signals] = STOP_SIGNALS,
+    hands_over: bool = False,
 ) -> int:
-    shutdown = Shutdown(settings.drain, signals)
+    shutdown = Shutdown(settings.drain, (signal.SIGTERM,) if hands_over else STOP_SIGNALS)
     shutdown.listen()
     raise_file_limit()
-    async with open_app(settings, api=api) as app, listening(app.asgi, bound):
-        settle_memory()
-        await started(app)
-        await shutdown.stopping.wait()
+    async with open_app(settings, api=api) as app:
+        async with listening(app.asgi, bound):
+            settle_memory()
+            await started(app)
+            await shutdown.stopping.wait()
+            app.service.stop()  # waits return
+            if not hands_over:
+                return 0 if await app.drain(shutdown.force) else FORCED
         return 0 if await app.drain(shutdown.force) else FORCED
 
 

@@ -115,7 +115,7 @@ def _serve(settings: Settings, bound: socket.socket, control: socket.socket, ord
         asyncio.get_running_loop().add_reader(control, _follow_supervisor, control)
 
     try:
-        shutdown.run(wiring.serve(settings, bound, started=started, signals=(signal.SIGTERM,)))
+        shutdown.run(wiring.serve(settings, bound, started=started, hands_over=True))
     except TaskerError as error:
         return explain(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -108,11 +109,15 @@ def check_tasks(settings: Settings) -> Iterator[Finding]:
 
     registry = builtin_registry(settings.gpt)
     built_in = len(registry)
-    try:
-        load(registry, settings.tasks)
-    except NoSuchTarget as error:
-        yield problem("tasks", str(error), "correct TASKER_TASKS, or the file's name")
-    load_entry_points(registry)
+    missing = None
+    with contextlib.redirect_stdout(sys.stderr):  # what they print is no finding
+        try:
+            load(registry, settings.tasks)
+        except NoSuchTarget as error:
+            missing = problem("tasks", str(error), "correct TASKER_TASKS, or the file's name")
+        load_entry_points(registry)
+    if missing is not None:
+        yield missing
     for fault in registry.faults:
         yield problem("tasks", fault.detail, "correct the file")
     names = registry.names()[built_in:]

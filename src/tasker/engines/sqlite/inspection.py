@@ -25,7 +25,7 @@ def inspect_file(path: Path) -> SqliteState:
             connection.set_busy_timeout(5_000)
             schema: int = connection.pragma("user_version")
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")] if size <= _SMALL else None
-            lost = find_lost_result(connection, path.with_name("results"))
+            lost = find_lost_result(connection, path.with_name("results")) if size <= _SMALL else None
     except apsw.Error as error:
         raise ConfigError(f"{path} cannot be read as a database of Tasker: {error}") from error
     faults = None if found is None else [fault for fault in found if fault != "ok"]
