@@ -44,7 +44,9 @@ def doctor(*targets: str, output: Output = DEFAULT_OUTPUT) -> int:
 
 def _find_all(targets: Sequence[str], output: Output) -> Iterator[Finding]:
     from tasker.cli.doctor import machine, service, store
+    from tasker.logs.setup import configure_logs
 
+    configure_logs("error")  # what task files print and log is no finding
     settings = yield from _check_settings(targets)
     if settings is not None:
         checks: list[Callable[[Settings], Iterator[Finding]]] = [
