@@ -120,7 +120,7 @@ def undo(bulk_id: BulkId, /, *, output: Output = DEFAULT_OUTPUT) -> int:
 def _act(action: Action, filter: Filter, how: How, output: Output) -> int:
     from tasker.cli.params import UsageError
 
-    given = filter.read()
+    given = {name: _several(name, value) for name, value in filter.read().items()}
     if bool(given) == how.all:
         raise UsageError("give a filter (--status failed, --tag NAME...), or --all for every task, and not both")
     with output.connect() as client:
@@ -136,6 +136,11 @@ def _act(action: Action, filter: Filter, how: How, output: Output) -> int:
         bulk = begin(at_most=how.at_most, up_to=up_to, all=how.all, **given)
         assert isinstance(bulk.bulk_id, UUID)
         return _end(client, bulk.bulk_id, detach=how.detach, output=output)
+
+
+def _several(name: str, value: Any) -> Any:
+    """Return the values of a filter that takes several, which a command line has with commas."""
+    return value.split(",") if name in {"status", "type", "queue"} else value
 
 
 def _agree(action: Action, found: BulkReply) -> bool:
