@@ -53,6 +53,7 @@ _COMMANDS = (
     ("audit", "tasker.cli.audit:app", "Show who did what."),
     ("profile", "tasker.cli.profiles:app", "Name the services that you use."),
     ("key", "tasker.cli.keys:app", "Make, list and revoke API keys."),
+    ("completion", "tasker.cli.completion:completion", "Print a script that completes words at TAB."),
     ("serve", "tasker.cli.serve:serve", "Run the service."),
     ("dev", "tasker.cli.dev:dev", "Run the service, and load your code again when it changes."),
     ("worker", "tasker.cli.worker:worker", "Run tasks without an API, next to other processes."),
@@ -64,7 +65,6 @@ _COMMANDS = (
     ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),
     ("backup", "tasker.cli.backup:backup", "Write a backup while the service runs (SQLite)."),
     ("restore", "tasker.cli.backup:restore", "Put a backup into a new data folder."),
-    ("completion", "tasker.cli.completion:completion", "Print a script that completes words at TAB."),
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
     ("version", "tasker.cli.version:version", "Print the version and the build."),
 )
@@ -184,10 +184,10 @@ def _help() -> int:
     from textwrap import fill
 
     width = max(len(name) for name, *_ in _COMMANDS)
-    print(
-        "Usage: tasker [--no-color] COMMAND\n\nSubmit tasks, and run the service that keeps and runs them.\n\nCommands:"
-    )
+    print("Usage: tasker [--no-color] COMMAND\n\nSubmit tasks, and run the service that keeps and runs them.")
     for name, _, help in _COMMANDS:
+        if name in _HEADINGS:
+            print(f"\n{_HEADINGS[name]}:")
         print(f"  {name:<{width}}  {help}")
     print("\nMore on one: tasker COMMAND --help; all of them: docs/cli.md\n")
     print(fill(_EXIT_CODES, _WIDTH))
