@@ -168,6 +168,8 @@ def test_an_id_by_its_begin(call: Call) -> None:
     task_id = _cancelled(call)
     assert f"task:      {task_id}" in call("get", task_id[:24]).out
     assert f"task:      {task_id}" in call("get", task_id.replace("-", "")[:20]).out
-    for begin in ("01a20cbf-4d", task_id[:7]):
+    other = _cancelled(call)
+    shared = next(task_id[:length] for length in range(36, 0, -1) if other.startswith(task_id[:length]))
+    for begin in ("01a20cbf-4d", task_id[:7], shared):
         done = call("get", begin)
         assert (done.code, "`tasker ls -q` lists them" in done.err) == (Exit.USAGE, True)

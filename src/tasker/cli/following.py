@@ -242,8 +242,6 @@ class _Follower:
             case "input_required" if not self._view.quiet:
                 self._end_line()
                 note(f"It asks {event.name}: {event.message} (tasker input {self._id})")
-            case "retrying" if self._view.shows_text and self._streamed.parts:
-                self._start_again()
 
     def _write(self, event: Event) -> None:
         """Write a piece of the text; that of a new attempt begins on a new line."""
