@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import msgspec
 import pytest
+from msgspec import Struct
 
 from tasker.client import Conflict, InvalidRequest, NotFound, SubmitOptions, Tasker, TaskFailed
+from tasker.wire.bulk import Bulk, BulkReceipt
+from tasker.wire.webhooks import Delivery, DeliveryReceipt, Webhook, WebhookReceipt, WebhookWithSecret
 from tests.client.shells import SHELLS, Ask, open_client
 from tests.server import Server
 
@@ -164,3 +168,24 @@ def test_webhooks(ask: Ask) -> None:
         ask(lambda client: client.webhooks.get(made.webhook_id))
     with pytest.raises(InvalidRequest, match="/url"):
         ask(lambda client: client.webhooks.create("https://localhost"))
+
+
+@pytest.mark.parametrize(
+    ("receipt", "whole"),
+    [
+        (
+            BulkReceipt(bulk_id=uuid4(), state="done", matched=None, done=1, skipped=0, skips={}, to_go=None, links={}),
+            Bulk,
+        ),
+        (WebhookReceipt(webhook_id=uuid4(), status="active", links={}), Webhook),
+        (WebhookReceipt(webhook_id=uuid4(), status="active", secret="s", links={}), WebhookWithSecret),
+        (DeliveryReceipt(delivery_id=uuid4(), webhook_id=uuid4(), status="pending", links={}), Delivery),
+    ],
+)
+def test_a_receipt_is_read_as_the_whole(receipt: Struct, whole: type[Struct]) -> None:
+    """A key without the scope `read` gets receipts."""
+    read = msgspec.json.decode(msgspec.json.encode(receipt), type=whole)
+    given = msgspec.structs.asdict(receipt).items()
+    assert {name: getattr(read, name) for name, value in given if value is not msgspec.UNSET} == {
+        name: value for name, value in given if value is not msgspec.UNSET
+    }
