@@ -279,6 +279,22 @@ def test_run_waits_with_the_submission_itself(connect: Connect) -> None:
     assert [(request.method, request.headers["Prefer"]) for request in script.asked] == [("POST", "wait=60")]
 
 
+def test_run_goes_on_where_its_submission_is_cut_off(connect: Connect) -> None:
+    """A proxy may wait for less long than a task takes: the same submission is sent again, without a wait."""
+    replies = Reply(504, "<html>"), Reply(202, task("running")), Reply(200, task(result=6))
+    with play(*replies) as script, connect(script.url) as client:
+        assert client.run("sum", 4, 2) == 6
+    assert [(request.method, request.headers["Prefer"]) for request in script.asked] == [
+        ("POST", "wait=60"),
+        ("POST", None),
+        ("GET", "wait=60"),
+    ]
+    assert script.asked[0].headers["Idempotency-Key"] == script.asked[1].headers["Idempotency-Key"]
+    with play(Reply(504, "<html>")) as script, connect(script.url, retries=0) as client, pytest.raises(Unavailable):
+        client.run("sum", 4, 2)
+    assert len(script.asked) == 1
+
+
 def test_options_are_sent_with_the_params(connect: Connect) -> None:
     options = SubmitOptions(
         queue="q", priority=0, delay=timedelta(minutes=1), timeout=2.5, retry={"max_attempts": 3}, tags=["a"],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from tasker.client import (
     UnexpectedReply,
     WaitTimeout,
 )
+from tasker.client.core.waiting import _Waiting
 from tests.client import shells, typed_tasks
 from tests.client.typed_tasks import Size, measure, sign
 from tests.server import Server, run_server
@@ -160,3 +163,27 @@ async def test_a_failure_is_awaited_as_an_exception(service: Server) -> None:
         with pytest.raises(TaskFailed, match="ValueError: no good") as caught:
             await handle
         assert (caught.value.attempt, caught.value.url) == (1, handle.url)
+
+
+def test_a_stream_tells_of_the_end(service: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real service: what follows a poll that took long."""
+    monkeypatch.setattr(_Waiting.__init__, "__defaults__", (timedelta(seconds=60), True, 0))
+    paths: list[str] = []
+    with Tasker(service.url) as client, Tasker(service.url) as other, ThreadPoolExecutor(1) as threads:
+        handle = client.submit("wait_for_file", str(tmp_path / "content"))
+        client._driver.http.event_hooks = {"request": [lambda request: paths.append(request.url.path)]}
+        wait = threads.submit(handle.wait)
+        for event in other.follow(after="oldest", event=["started"]):
+            if event.task_id == handle.task_id:  # type: ignore[union-attr]
+                break
+        (tmp_path / "content").write_text("here")
+        assert wait.result(30).result == "here"
+    assert paths == ["/events", *[f"/task/{handle.task_id}"] * 2]
+
+
+def test_threads_share_a_client(service: Server) -> None:
+    with Tasker(service.url) as client, ThreadPoolExecutor(8) as threads:
+        sums = threads.map(lambda number: client.run("sum", number, 1), range(40))
+        texts = threads.map(lambda number: next(client.map("sum", [(number, 2)])).result(), range(8))
+        assert list(sums) == [*range(1, 41)]
+        assert list(texts) == [*range(2, 10)]
