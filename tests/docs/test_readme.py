@@ -99,10 +99,26 @@ def test_the_options_of_task_are_those_of_the_code() -> None:
     assert set(re.findall(r"`([a-z_]+)`", sentence)) == {field.name for field in fields(Options)}
 
 
-def test_links_lead_to_files() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", readme.TEXT) if not link.startswith("http")]
-    assert links
-    assert [link for link in links if not (readme.PROJECT / link).exists()] == []
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/*.md"])
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    lost, found = [], 0
+    for file in readme.PROJECT.glob(page):
+        for link in re.findall(r"\]\(([^)\s]+)\)", file.read_text(encoding="utf-8")):
+            if link.startswith(("http:", "https:")):
+                continue
+            found += 1
+            path, _, heading = link.partition("#")
+            target = file.parent / path if path else file
+            if not target.exists() or (heading and heading not in headings(target)):
+                lost.append(f"{file.name}: {link}")
+    assert lost == []
+    assert found
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    texts = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}
 
 
 def test_every_make_target_named_exists() -> None:
