@@ -237,4 +237,6 @@ def test_what_cannot_be_backed_up_is_said(
     assert main(["backup", str(tmp_path / "made.tar")]) == 2
     shown = capsys.readouterr().err
     assert "pg_dump" in shown
+    assert main(["restore", str(tmp_path / "made.tar")]) == 2
+    assert "name it by --data-dir" in capsys.readouterr().err
     assert "hidden" not in shown

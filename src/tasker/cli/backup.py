@@ -59,7 +59,10 @@ def restore(file: Path, /, *, json: Json = False, data_dir: DataDir = None) -> i
     """
     from tasker.wiring import backups
 
-    folder = load_settings(data_dir=data_dir).data_dir
+    settings = load_settings(data_dir=data_dir)
+    if settings.database_url is not None and data_dir is None:
+        raise ConfigError("TASKER_DATABASE_URL: a service here would not use the folder: name it by --data-dir")
+    folder = settings.data_dir
     with _Progress() as progress:
         manifest = backups.restore(file, folder, progress)
     return _report(manifest, folder, "restored", json=json)
