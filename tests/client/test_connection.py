@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import pytest
@@ -435,3 +436,28 @@ def test_other_values_are_sent_unchanged(connect: Connect) -> None:
     with play(DONE) as script, connect(script.url) as client:
         client.submit("echo", Decimal("12345678901234567.89"), {1}, b"x", 10**30, Path("/srv"), None)
     assert script.asked[0].body["params"] == ["12345678901234567.89", [1], "eA==", 10**30, "/srv", None]
+
+
+@pytest.mark.parametrize("hostile", ["../key/k1", "..", ".", "x?owner=y", "x#y", "%2e%2e/key/k1"])
+def test_an_id_of_somebody_else_leads_nowhere_else(connect: Connect, hostile: str) -> None:
+    with play(Reply(404, problem("not-found", 404))) as script, connect(script.url) as client:
+        for ask in (
+            client.get,
+            client.cancel,
+            client.delete,
+            lambda one: list(client.events(one)),
+            lambda one: list(client.logs(one)),
+            client.schedules.delete,
+            client.webhooks.delete,
+            lambda one: client.webhooks.redeliver(TASK_ID, one),
+            client.bulk.undo,
+            client.queues.get,
+            client.groups.cancel,
+            client.keys.revoke,
+        ):
+            with pytest.raises(NotFound):
+                ask(hostile)
+    for asked in script.asked:
+        first, rest = asked.path.partition("?")[0].removeprefix("/").split("/", 1)
+        assert first in {"task", "schedule", "webhook", "bulk", "queue", "group", "key"}
+        assert unquote(rest.split("/")[2 if first == "webhook" and "/" in rest else 0]) == hostile

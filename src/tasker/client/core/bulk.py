@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tasker.client.core.effects import Call, Flow
 from tasker.client.core.exchange import Exchange
 from tasker.client.core.lists import page_of
+from tasker.client.core.paths import segment
 from tasker.client.core.waiting import wait_until
 from tasker.client.errors import BulkTimeout
 from tasker.model.control import Action
@@ -44,19 +45,19 @@ class BulkCalls:
         return self.exchange.read_list("/bulk", BulkPage, {"limit": page_of(limit)}, limit)
 
     def get(self, bulk_id: UUID | str) -> Call[Bulk]:
-        return self.exchange.read("GET", f"/bulk/{bulk_id}", Bulk)
+        return self.exchange.read("GET", f"/bulk/{segment(bulk_id)}", Bulk)
 
     def wait(self, bulk_id: UUID | str, timeout: timedelta | float | None) -> Call[Bulk]:
-        path = f"/bulk/{bulk_id}"
+        path = f"/bulk/{segment(bulk_id)}"
         return wait_until(
             self.exchange, path, Bulk, timeout, is_over=lambda bulk: bulk.state != "running", late=BulkTimeout
         )
 
     def stop(self, bulk_id: UUID | str) -> Call[Bulk]:
-        return self.exchange.read("POST", f"/bulk/{bulk_id}/stop", Bulk)
+        return self.exchange.read("POST", f"/bulk/{segment(bulk_id)}/stop", Bulk)
 
     def undo(self, bulk_id: UUID | str) -> Call[Bulk]:
-        return self.exchange.read("POST", f"/bulk/{bulk_id}/undo", Bulk, retries=0)
+        return self.exchange.read("POST", f"/bulk/{segment(bulk_id)}/undo", Bulk, retries=0)
 
 
 def choose(filter: Mapping[str, Any], task_ids: Sequence[UUID | str] | None, *, all: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from tasker.client.core.effects import Call, Emit, Flow, pick
 from tasker.client.core.exchange import Exchange, decode
+from tasker.client.core.paths import segment
 from tasker.model import LOG_LEVELS, LogLevel
 from tasker.wire.events import Event, LogEntry, LogPage, Reset
 from tasker.wire.tasks import Task
@@ -24,7 +25,7 @@ class EventCalls:
     exchange: Exchange
 
     def events(self, task_id: UUID | str, after: int) -> Flow[Event]:
-        path = f"/task/{task_id}"
+        path = f"/task/{segment(task_id)}"
 
         def read(text: bytes) -> tuple[Event, str]:
             event = decode(text, Event, self.exchange.url + path)
@@ -63,7 +64,7 @@ class EventCalls:
         while left is None or left > 0:
             wanted = _MOST_RECORDS if left is None else min(left, _MOST_RECORDS)
             query = {"tail": wanted, "level": level, "before": before}
-            page = yield from self.exchange.read("GET", f"/task/{task_id}/log", LogPage, query=query)
+            page = yield from self.exchange.read("GET", f"/task/{segment(task_id)}/log", LogPage, query=query)
             pages.append(page.items)
             left, before = None if left is None else left - len(page.items), page.before
             if before is None:

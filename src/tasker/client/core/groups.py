@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from tasker.client.core.effects import Call, Flow
 from tasker.client.core.exchange import Exchange
+from tasker.client.core.paths import segment
 from tasker.client.core.waiting import wait_until
 from tasker.client.errors import GroupTimeout
 from tasker.wire.bulk import BulkReply
@@ -41,4 +42,4 @@ class GroupCalls:
 
 
 def _path(name: str) -> str:
-    return f"/group/{quote(name, safe='')}"
+    return f"/group/{segment(name)}"

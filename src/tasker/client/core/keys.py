@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from tasker.client.core.effects import Call
 from tasker.client.core.exchange import Exchange
+from tasker.client.core.paths import segment
 from tasker.wire.keys import Key, KeyPage, NewKey
 
 
@@ -23,10 +23,10 @@ class KeyCalls:
         return self.exchange.read("POST", "/key", NewKey, body={"scopes": list(scopes), **given}, retries=0)
 
     def get(self, key_id: str) -> Call[Key]:
-        return self.exchange.read("GET", f"/key/{quote(key_id, safe='')}", Key)
+        return self.exchange.read("GET", f"/key/{segment(key_id)}", Key)
 
     def find_all(self) -> Call[list[Key]]:
         return (yield from self.exchange.read("GET", "/key", KeyPage)).items
 
     def revoke(self, key_id: str) -> Call[None]:
-        yield from self.exchange.send("DELETE", f"/key/{quote(key_id, safe='')}")
+        yield from self.exchange.send("DELETE", f"/key/{segment(key_id)}")

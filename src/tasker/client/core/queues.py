@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from tasker.client.core.effects import Call, Flow
 from tasker.client.core.exchange import Exchange
+from tasker.client.core.paths import segment
 from tasker.wire.queues import Queue, QueuePage
 
 _PAGE = 500
@@ -32,4 +32,4 @@ class QueueCalls:
 
 
 def _path(name: str) -> str:
-    return f"/queue/{quote(name, safe='')}"
+    return f"/queue/{segment(name)}"

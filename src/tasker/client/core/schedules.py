@@ -10,6 +10,7 @@ from uuid import UUID
 
 from tasker.client.core.effects import Call, Flow
 from tasker.client.core.exchange import Exchange
+from tasker.client.core.paths import segment
 from tasker.wire.schedules import Schedule, SchedulePage, TickPage
 from tasker.wire.tasks import Task
 
@@ -26,7 +27,7 @@ class ScheduleCalls:
 
     def get(self, schedule_id: UUID | str, *, firings: bool) -> Call[Schedule]:
         query = {"include": "firings" if firings else None}
-        return self.exchange.read("GET", f"/schedule/{schedule_id}", Schedule, query=query)
+        return self.exchange.read("GET", f"/schedule/{segment(schedule_id)}", Schedule, query=query)
 
     def find(self, name: str) -> Call[Schedule | None]:
         found = yield from self.exchange.read("GET", "/schedule", SchedulePage, query={"name": name})
@@ -36,17 +37,17 @@ class ScheduleCalls:
         return self.exchange.read_list("/schedule", SchedulePage, {"name": name}, limit)
 
     def change(self, schedule_id: UUID | str, fields: Mapping[str, Any]) -> Call[Schedule]:
-        return self.exchange.read("PATCH", f"/schedule/{schedule_id}", Schedule, body=_as_json(fields))
+        return self.exchange.read("PATCH", f"/schedule/{segment(schedule_id)}", Schedule, body=_as_json(fields))
 
     def delete(self, schedule_id: UUID | str) -> Call[None]:
-        yield from self.exchange.send("DELETE", f"/schedule/{schedule_id}", retries=0)
+        yield from self.exchange.send("DELETE", f"/schedule/{segment(schedule_id)}", retries=0)
 
     def trigger(self, schedule_id: UUID | str, idempotency_key: str) -> Call[Task]:
         headers = {"Idempotency-Key": idempotency_key}
-        return self.exchange.read("POST", f"/schedule/{schedule_id}/trigger", Task, headers=headers)
+        return self.exchange.read("POST", f"/schedule/{segment(schedule_id)}/trigger", Task, headers=headers)
 
     def next_ticks(self, schedule_id: UUID | str, count: int) -> Call[list[datetime]]:
-        path = f"/schedule/{schedule_id}/next"
+        path = f"/schedule/{segment(schedule_id)}/next"
         return (yield from self.exchange.read("GET", path, TickPage, query={"count": count})).items
 
 

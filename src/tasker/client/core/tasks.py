@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from msgspec import Struct
 
 from tasker.client.core.effects import Call, Flow, Reply
 from tasker.client.core.exchange import PATIENCE, Exchange, read_body
+from tasker.client.core.paths import segment
 from tasker.client.core.targets import Wanted, read_result
 from tasker.client.core.waiting import LONGEST_POLL, wait_until
 from tasker.client.errors import AwaitsRestart, ServiceError, TaskCancelled, TaskFailed, Unreachable, WaitTimeout
@@ -155,7 +155,7 @@ class TaskCalls:
         return self.exchange.read_list("/task", TaskPage, {**filters, "limit": page}, limit)
 
     def find_type(self, name: str) -> Call[dict[str, Any]]:
-        return self.exchange.read("GET", f"/type/{quote(name, safe='')}", dict[str, Any])
+        return self.exchange.read("GET", f"/type/{segment(name)}", dict[str, Any])
 
     def usage(self, **query: Any) -> Call[Usage]:
         return self.exchange.read("GET", "/usage", Usage, query=query)
@@ -178,7 +178,7 @@ class TaskCalls:
 
 
 def _path(task_id: UUID | str) -> str:
-    return f"/task/{task_id}"
+    return f"/task/{segment(task_id)}"
 
 
 def _key(options: SubmitOptions) -> dict[str, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from tasker.client.core.effects import Call, Flow
 from tasker.client.core.exchange import Exchange
+from tasker.client.core.paths import segment
 from tasker.wire.types import TaskType, TaskTypePage
 
 
@@ -20,4 +20,4 @@ class TypeCalls:
         return self.exchange.read_list("/type", TaskTypePage, limit=limit)
 
     def get(self, name: str) -> Call[TaskType]:
-        return self.exchange.read("GET", f"/type/{quote(name, safe='')}", TaskType)
+        return self.exchange.read("GET", f"/type/{segment(name)}", TaskType)

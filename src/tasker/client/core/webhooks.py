@@ -11,6 +11,7 @@ from uuid import UUID
 from tasker.client.core.effects import Call, Flow
 from tasker.client.core.exchange import Exchange
 from tasker.client.core.lists import page_of
+from tasker.client.core.paths import segment
 from tasker.client.core.waiting import as_timedelta
 from tasker.wire.webhooks import Delivery, DeliveryPage, Webhook, WebhookPage, WebhookWithSecret
 
@@ -48,12 +49,12 @@ class WebhookCalls:
         return self.exchange.read_list(f"{_path(webhook_id)}/deliveries", DeliveryPage, query, limit)
 
     def redeliver(self, webhook_id: UUID | str, delivery_id: UUID | str) -> Call[Delivery]:
-        path = f"{_path(webhook_id)}/deliveries/{delivery_id}/redeliver"
+        path = f"{_path(webhook_id)}/deliveries/{segment(delivery_id)}/redeliver"
         return self.exchange.read("POST", path, Delivery)
 
 
 def _path(webhook_id: UUID | str) -> str:
-    return f"/webhook/{webhook_id}"
+    return f"/webhook/{segment(webhook_id)}"
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
