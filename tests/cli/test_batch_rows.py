@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tasker.cli.batch import items
 from tasker.cli.batch.items import Format, find_format, read_items
 from tasker.cli.batch.rows import Row, Shape, read_rows
 from tasker.cli.params import Accepts, UsageError
@@ -180,3 +181,27 @@ def test_numbers_at_the_end_of_a_piece_are_whole(monkeypatch: pytest.MonkeyPatch
 def test_a_wrong_array_is_refused(text: str | bytes, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         read(text, "json")
+
+
+def test_no_number_is_too_long_for_the_end_of_an_element() -> None:
+    digits = "1" * 5000
+    rows = read(f'[{{"a": {digits}}}, [1]]', "json", type="sum")
+    assert [row.line for row in rows] == [1, 2]
+    assert "Integer value out of range" in rows[0].fault
+    assert plain(rows[1])["params"] == [1]
+
+
+@pytest.mark.parametrize("end", ["\n[3]\n", "\n[3]"])
+def test_a_line_that_no_service_takes_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setattr(items, "_LONGEST_VALUE", 8)
+    monkeypatch.setattr(items, "_PIECE", 3)
+    rows = read("[1]\n       \n       1\n        1\n[" + "1" * 100 + "]\n[23456]" + end, "jsonl", type="sum")
+    assert [(row.line, row.submission is None) for row in rows] == [
+        (1, False),
+        (3, True),
+        (4, True),
+        (5, True),
+        (6, False),
+        (7, False),
+    ]
+    assert "longer than a service takes" in rows[3].fault

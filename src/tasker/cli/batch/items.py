@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -24,16 +25,17 @@ _PIECE = 1 << 20
 """Bytes of an array that are read at a time."""
 _AFTER_VALUE = " \t\r\n,]"
 _LONGEST_VALUE = 64 << 20
-"""Characters of an element: more than a service takes as a submission."""
+"""Characters of an element, bytes of a line: more than a service takes as a submission."""
 _LONGEST_CELL = 16 << 20
 """Characters of a cell."""
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(parse_int=str)  # it only finds where a value ends, and no number is too long for that
 
 
 class Item(NamedTuple):
     """Something that a file holds, JSON text or the cells of a record.
 
-    line: the line where it begins, or the number of the element of an array; from 1.
+    line: the line where it begins, or the number of the element of an array; from 1. content: empty of a line that is
+    too long.
     """
 
     line: int
@@ -58,10 +60,16 @@ def read_items(file: BinaryIO, format: Format) -> Iterator[Item]:
 
 
 def _read_lines(file: BinaryIO) -> Iterator[Item]:
-    for number, line in enumerate(file, 1):
+    for number in itertools.count(1):
+        line = file.readline(_LONGEST_VALUE)
+        if not line:
+            return
+        is_cut = len(line) == _LONGEST_VALUE and line[-1:] != b"\n"
         text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
-        if text:
-            yield Item(number, text)
+        if is_cut or text:
+            yield Item(number, b"" if is_cut else text)
+        while is_cut and (rest := file.readline(_PIECE)):
+            is_cut = rest[-1:] != b"\n"
 
 
 def _read_records(file: BinaryIO, delimiter: str) -> Iterator[Item]:

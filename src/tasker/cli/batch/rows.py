@@ -87,6 +87,8 @@ def _read_cells(line: int, cells: Mapping[str, str], shape: Shape) -> Row:
 def _read_json(item: Item, shape: Shape) -> Row:
     text = item.content
     assert isinstance(text, bytes)
+    if not text:
+        return Row(item.line, None, "it is longer than a service takes as a submission")
     try:
         kind: Any = dict[str, Raw] if text[:1] == b"{" else list[Raw]
         members: dict[str, Raw] | list[Raw] = msgspec.json.decode(text, type=kind)
