@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import pytest
 
+from tasker.cli.batch import results
 from tasker.cli.batch.results import Order, Pass, Results
+from tasker.cli.params import UsageError
+from tasker.cli.streams import OutputError
 from tasker.client import AsyncTasker, Event, Tasker, Unreachable
 from tests.cli.command import Done, on_terminal
 from tests.server import Server, clean_environment
@@ -231,6 +235,39 @@ def test_two_commands_do_not_write_one_file(here: Here, service: Server, tmp_pat
     with Results(out, Order(url=service.url, digest="", options={}), {}):
         done = here("batch", file, "--type", "sum", "--out", str(out))
     assert (done.code, "another command writes" in done.err) == (2, True)
+
+
+def test_two_commands_do_not_begin_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin() -> Results:
+        return Results(tmp_path / "results.jsonl", Order(url="", digest="", options={}), {})
+
+    store = results._store
+
+    def store_beside_another(file: BinaryIO) -> None:
+        monkeypatch.setattr(results, "_store", store)
+        with pytest.raises(UsageError, match="another command writes"), begin():
+            pass
+        store(file)
+
+    monkeypatch.setattr(results, "_store", store_beside_another)
+    with begin():
+        assert results._store is store
+
+
+def test_lines_that_cannot_be_written_are_said_once(tmp_path: Path) -> None:
+    with Results(tmp_path / "results.jsonl", Order(url="", digest="", options={}), {}) as held:
+        one = held.next_pass(retry_failed=False)
+        assert one is not None
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+        try:
+            with pytest.raises(OutputError, match=r"results.jsonl: File too large; the same command goes on here"):
+                one.write(b"x" * 100)
+            with pytest.raises(OutputError):
+                one.finish()
+            one.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_service_that_is_gone_ends_the_command(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 from uuid import UUID, uuid4
@@ -144,24 +144,29 @@ class Results:
 
     def _open(self) -> State:
         """Return the state beside the file, or a new one."""
-        try:
-            found = self._beside.open("rb")
-        except FileNotFoundError:
-            if self.file.exists():
-                raise UsageError(
-                    f"--out: there is {self.file}, but not {self._beside}, which says where it comes from: choose"
-                    " another name, or remove it"
-                ) from None
+        self._lock = found = self._hold()
+        text = found.read()
+        if not text:
             return self._save(State(order=self._order, run=uuid4().hex, shared=self._shared))
-        self._lock = found
-        if not _lock(found) or not _is_at(found, self._beside):
-            raise UsageError(f"--out: another command writes {self.file} now")
         try:
-            state = msgspec.json.decode(found.read(), type=State)
+            state = msgspec.json.decode(text, type=State)
         except msgspec.DecodeError as error:
             raise UsageError(f"{self._beside}: expected what `tasker batch` wrote, got: {error}") from None
         self._check(state.order)
         return state
+
+    def _hold(self) -> BinaryIO:
+        """Open and hold the file beside, a new and empty one if there is none: of two commands, one begins."""
+        if self.file.exists() and not self._beside.exists():
+            raise UsageError(
+                f"--out: there is {self.file}, but not {self._beside}, which says where it comes from: choose another"
+                " name, or remove it"
+            )
+        found = _open_to_append(self._beside)
+        if not _lock(found) or not _is_at(found, self._beside):
+            found.close()
+            raise UsageError(f"--out: another command writes {self.file} now")
+        return found
 
     def _check(self, before: Order) -> None:
         """Raise UsageError for another order."""
@@ -232,15 +237,22 @@ class Pass:
             self._out.write(lines)
             self._out.flush()
         except OSError as error:
-            raise OutputError(f"{self._path}: {error.strerror}; the same command goes on here") from None
+            raise self._failed(error) from None
 
     def finish(self) -> None:
         """Make sure that all lines are stored; those of a retry take the place of the others."""
-        _store(self._out)
-        self._path.replace(self._file)
+        try:
+            _store(self._out)
+            self._path.replace(self._file)
+        except OSError as error:
+            raise self._failed(error) from None
 
     def close(self) -> None:
-        self._out.close()
+        with suppress(OSError):  # lines that could not be written, as `write` has said
+            self._out.close()
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(f"{self._path}: {error.strerror}; the same command goes on here")
 
     def _read_earlier(self) -> Iterator[bytes]:
         with self._file.open("rb", buffering=_READ) as lines:
