@@ -32,6 +32,8 @@ PATIENCE = timedelta(minutes=10)
 """How long an arrival waits for a process that knows its type: longer than a rolling upgrade of the workers."""
 LATE = timedelta(seconds=2)
 """Age of arrivals that any process takes in: the one that has the lead is then stuck, or does not know the inbox."""
+READ_FOR = 1.0
+"""Seconds after which those that are read are taken in: checks of params by code of types' authors may take long."""
 MAX_BODY = 1 << 20
 """Bytes of params and options together, by default."""
 
@@ -93,13 +95,7 @@ class Inbox:
         if self.store is None:
             return 0
         arrivals = await self.store.find_many(self._look(late), limit=AT_ONCE)
-        taken, pauses = [], Pauses()
-        for arrival in arrivals:
-            if self._is_due(arrival):  # the known types may change meanwhile
-                taken.append(await self._read(arrival))
-            if pauses.due():
-                await pauses.pause()
-        return await self._take_in(taken, is_awake)
+        return await self._take_in(await self._read_many(arrivals), is_awake)
 
     async def find(self, task_id: UUID) -> Task | None:
         """Take in the arrival with this id, if there is one and its type is known, or it has waited long enough.
@@ -130,6 +126,26 @@ class Inbox:
     def _is_due(self, arrival: Arrival) -> bool:
         return arrival.is_overdue or arrival.type in self._registry
 
+    async def _read_many(self, arrivals: Sequence[Arrival]) -> list[TakenIn]:
+        """Read arrivals in their order, as far as checks of params allow it now: one may depend on those before.
+
+        Raises Unavailable if that are none.
+        """
+        taken, pauses, start = [], Pauses(), self._clock.monotonic()
+        for arrival in arrivals:
+            if self._is_due(arrival):  # the known types may change meanwhile
+                try:
+                    taken.append(await self._read(arrival))
+                except Unavailable:  # its owner's other checks take long
+                    if not taken:
+                        raise
+                    break
+            if self._clock.monotonic() - start > READ_FOR:
+                break
+            if pauses.due():
+                await pauses.pause()
+        return taken
+
     async def _read(self, arrival: Arrival) -> TakenIn:
         """Return the draft of an arrival, or of a task that fails for the reason given."""
         caller = Caller(arrival.owner, scopes=_RIGHTS)
@@ -141,6 +157,10 @@ class Inbox:
             raise
         except RequestError as error:
             return TakenIn(self._empty_draft(caller, arrival), refused(error))
+        except Exception:  # a bug: it must not keep the others waiting
+            _log.exception("inbox.fault", task_id=str(arrival.task_id))
+            fault = Invalid("it cannot be read", name="internal")
+            return TakenIn(self._empty_draft(caller, arrival), refused(fault))
 
     def _body(self, arrival: Arrival) -> bytes:
         """Return the body that POST /task would get. Raises Invalid."""

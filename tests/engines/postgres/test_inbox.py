@@ -20,9 +20,10 @@ from tasker.engines.postgres import PostgresEngine, open_postgres
 from tasker.errors import NotFound, Unavailable
 from tasker.model import Task
 from tasker.model.keys import ANYBODY, Caller
-from tasker.service import Service
+from tasker.service import Service, inbox
 from tasker.service.hub import Hub
 from tasker.service.inbox import LATE, PATIENCE
+from tasker.service.reading import Reading
 from tasker.tasktypes.registry import Registry
 
 
@@ -344,6 +345,49 @@ async def test_one_that_cannot_be_stored_keeps_nobody_waiting(house: House, monk
     assert [one.status for one in found] == ["pending", "failed", "pending"]
     assert found[1].error is not None
     assert found[1].error.type == "/problems/internal"
+
+
+async def test_one_that_cannot_be_read_now_keeps_none_before_it_waiting(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [await house.submit(f"'email', '[\"{number}\"]'") for number in range(3)]
+    read = Reading.submission
+
+    async def busy(self: Reading, owner: str, body: bytes, **more: Any) -> Any:
+        if b"1" in body:
+            raise Unavailable("other checks of params take long")
+        return await read(self, owner, body, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reading, "submission", busy)
+        assert await house.service.inbox.run_once() == 1
+        with pytest.raises(Unavailable):
+            await house.service.inbox.run_once()
+    assert await house.service.inbox.run_once() == 2
+    assert [(await house.get(one)).status for one in ids] == ["pending"] * 3
+
+
+async def test_those_before_a_slow_check_are_taken_in_without_those_after_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "READ_FOR", 0.0)
+    for _ in range(3):
+        await house.submit("'email', '[\"a\"]'")
+    assert [await house.service.inbox.run_once() for _ in range(4)] == [1, 1, 1, 0]
+
+
+async def test_a_bug_in_reading_one_fails_this_one_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [await house.submit(f"'email', '[\"{number}\"]'") for number in range(2)]
+    read = Reading.submission
+
+    async def faulty(self: Reading, owner: str, body: bytes, **more: Any) -> Any:
+        if b"0" in body:
+            raise ValueError("a bug")
+        return await read(self, owner, body, **more)
+
+    monkeypatch.setattr(Reading, "submission", faulty)
+    assert await house.service.inbox.run_once() == 2
+    assert [(await house.get(one)).status for one in ids] == ["failed", "pending"]
 
 
 async def test_a_role_needs_two_grants_and_no_more(house: House) -> None:
