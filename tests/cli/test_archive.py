@@ -142,7 +142,7 @@ async def _archive_of(tasks: list[StoredTask]) -> str:
 
 def test_a_terminal_shows_the_progress(folder: Path) -> None:
     with on_terminal("export", "all.jsonl", "--data-dir", "data", folder=folder) as terminal:
-        terminal.wait_for("\rexported 3 tasks\r\x1b[Kexported 3 tasks of ")
+        terminal.wait_for("\r\x1b[Kexported 3 tasks\r\x1b[Kexported 3 tasks of ")
         assert terminal.end() == 0
 
 

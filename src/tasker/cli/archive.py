@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Annotated, BinaryIO, Self
+from typing import IO, Annotated, BinaryIO
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -17,7 +17,7 @@ from tasker.archive import files as archive
 from tasker.cli.exits import Exit
 from tasker.cli.options import DataDir
 from tasker.cli.streams import OutputError
-from tasker.cli.terminal import note
+from tasker.cli.terminal import PassingLine, note
 from tasker.config.loading import load_settings
 from tasker.config.settings import Settings
 from tasker.errors import ConfigError
@@ -199,24 +199,14 @@ def _for_its_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-class _Progress:
+class _Progress(PassingLine):
     """Counts the tasks that are done, and shows the count on a terminal until the end."""
 
     def __init__(self, what: str) -> None:
+        super().__init__()
         self.done = 0
         self._what = what
-        self._is_shown = sys.stderr.isatty()
 
     def __call__(self, done: int) -> None:
         self.done = done
-        self._show(f"\r{self._what} {done:,} tasks")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._show("\r\x1b[K")
-
-    def _show(self, text: str) -> None:
-        if self._is_shown:
-            print(text, end="", file=sys.stderr, flush=True)
+        self.write(f"{self._what} {done:,} tasks")

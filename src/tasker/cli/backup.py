@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from tasker.cli.exits import Exit
 from tasker.cli.options import DataDir, Json
-from tasker.cli.terminal import note
+from tasker.cli.terminal import PassingLine, note
 from tasker.config.loading import load_settings
 from tasker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tasker.wiring.backups import Manifest
 
 Force = Annotated[bool, Parameter(negative="", show_default=False)]
 
@@ -68,12 +70,10 @@ def restore(file: Path, /, *, json: Json = False, data_dir: DataDir = None) -> i
     return _report(manifest, folder, "restored", json=json)
 
 
-def _report(manifest: object, place: Path, what: str, *, json: bool) -> int:
+def _report(manifest: Manifest, place: Path, what: str, *, json: bool) -> int:
     from tasker.cli.service import to_json
     from tasker.cli.terminal import show
-    from tasker.wiring.backups import Manifest
 
-    assert isinstance(manifest, Manifest)
     if json:
         show(to_json(manifest))
         return Exit.OK
@@ -92,25 +92,15 @@ def _size(count: int) -> str:
     return f"{count / (1 << 20):,.1f} MiB"
 
 
-class _Progress:
+class _Progress(PassingLine):
     """Shows on a terminal what is being done, until the end."""
 
     def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
+        super().__init__()
         self._last = ""
 
     def __call__(self, what: str, done: int, total: int) -> None:
         text = f"{what} {100 * done // total} %" if total else what
         if text != self._last:
             self._last = text
-            self._show(f"\r\x1b[K{text}")
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._show("\r\x1b[K")
-
-    def _show(self, text: str) -> None:
-        if self._is_shown:
-            print(text, end="", file=sys.stderr, flush=True)
+            self.write(text)

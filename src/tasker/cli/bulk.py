@@ -145,9 +145,9 @@ def _several(name: str, value: Any) -> Any:
 
 def _agree(action: Action, found: BulkReply) -> bool:
     """Ask whether to act on so many tasks; without a terminal the answer is no, and why."""
-    from tasker.cli.terminal import confirm, note
+    from tasker.cli.terminal import confirm, count_tasks, note
 
-    question = f"{action.capitalize()} {found.matched:,} tasks?"
+    question = f"{action.capitalize()} {count_tasks(found.matched or 0)}?"
     if confirm(question, default=False):
         return True
     if not sys.stdin.isatty():
@@ -184,10 +184,10 @@ def _end(client: Tasker, bulk_id: UUID, *, detach: bool, output: Output) -> int:
 
 def _follow(client: Tasker, bulk_id: UUID) -> None:
     """Wait until a bulk action has ended, with a bar on a terminal."""
-    from tasker.logs.printing import has_colours
+    from tasker.cli.terminal import has_cursor
 
     bulk = client.bulk.get(bulk_id)
-    with _bar(bulk) if has_colours(sys.stderr) and bulk.ended_at is None else nullcontext(_ignore) as tell:
+    with _bar(bulk) if has_cursor(sys.stderr) and bulk.ended_at is None else nullcontext(_ignore) as tell:
         pause = _SHORTEST
         while bulk.ended_at is None:
             time.sleep(pause)

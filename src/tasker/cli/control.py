@@ -93,9 +93,9 @@ def rm(
 
 def _is_sure(number: int) -> bool:
     """Ask whether to erase so many tasks."""
-    from tasker.cli.terminal import confirm, note
+    from tasker.cli.terminal import confirm, count_tasks, note
 
-    what = "1 task" if number == 1 else f"{number:,} tasks"
+    what = count_tasks(number)
     if confirm(f"Erase {what}, with the results and logs?", default=False):
         return True
     note(f"Nothing is erased. Without a terminal, or not to be asked: --yes ({what})")

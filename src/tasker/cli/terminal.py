@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from shutil import get_terminal_size
-from typing import TextIO
+from typing import Self, TextIO
 
 from tasker.logs.printing import escape, has_colours
 
@@ -22,6 +22,24 @@ def paint(text: str, colour: str, stream: TextIO) -> str:
 def has_cursor(stream: TextIO) -> bool:
     """Tell whether `stream` is a terminal on which a line can be written over."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class PassingLine:
+    """The last line of standard error, written over and over on a terminal; empty at the end of a `with`."""
+
+    def __init__(self) -> None:
+        self._is_shown = has_cursor(sys.stderr)
+
+    def write(self, text: str) -> None:
+        """Show `text` instead of what was there."""
+        if self._is_shown:
+            print(f"\r\x1b[K{printable(text)}", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.write("")
 
 
 def printable(text: str) -> str:
@@ -60,6 +78,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for number, line in enumerate(lines):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()[:limit]
         print(paint(text, "2", sys.stdout) if number == 0 else text)
+
+
+def count_tasks(number: int) -> str:
+    """Return `1 task`, `1,204 tasks`."""
+    return f"{number:,} task{'s' * (number != 1)}"
 
 
 def ago(moment: datetime, now: datetime) -> str:

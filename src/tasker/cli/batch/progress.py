@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tasker.cli.batch.results import Tally
-from tasker.logs.printing import has_colours
+from tasker.cli.terminal import has_cursor
 
 Tell = Callable[[Tally], None]
 _A_SECOND = 4
@@ -18,7 +18,7 @@ _A_SECOND = 4
 @contextmanager
 def show_progress(total: int, *, quiet: bool) -> Iterator[Tell]:
     """Yield what takes the tally so far, and shows it on a terminal: rows, rate, time left, cost."""
-    if quiet or not has_colours(sys.stderr):
+    if quiet or not has_cursor(sys.stderr):
         yield lambda tally: None
         return
     from rich.console import Console
