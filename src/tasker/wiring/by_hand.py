@@ -28,7 +28,7 @@ from tasker.model.history import History
 from tasker.service import Service
 from tasker.service.hub import Hub
 from tasker.tasktypes.registry import Registry
-from tasker.wiring.parts import make_service
+from tasker.wiring.parts import make_service, make_worker
 from tasker.worker.attempts import AttemptRunner
 from tasker.worker.worker import Worker
 
@@ -135,7 +135,7 @@ async def open_by_hand(
             max_output=int(settings.max_output),
         )
         runner.drain()  # nothing waits in memory: whoever waits for others parks, and they come next
-        worker = _make_worker(settings, engine, registry, runner, clock)
+        worker = make_worker(settings, engine, registry, runner, clock)
         await worker.leases.start()
         stack.push_async_callback(worker.drain, _AT_ONCE, asyncio.Event())
         stack.callback(service.close)
@@ -153,20 +153,6 @@ async def open_by_hand(
             _chores=(of_store.pop("deadlines"), of_store.pop("sweep"), bulk_chore(service)),
             _upkeep=tuple(of_store.values()),
         )
-
-
-def _make_worker(settings: Settings, engine: Engine, registry: Registry, runner: AttemptRunner, clock: Clock) -> Worker:
-    return Worker(
-        engine,
-        registry,
-        runner,
-        clock,
-        slots=settings.slots,
-        processes=settings.processes,
-        lease_for=settings.lease,
-        heartbeat_every=settings.heartbeat,
-        queues=settings.queues,
-    )
 
 
 def _make_store(path: Path) -> None:

@@ -61,6 +61,21 @@ def make_service(
     )
 
 
+def make_worker(settings: Settings, engine: Engine, registry: Registry, runner: AttemptRunner, clock: Clock) -> Worker:
+    """Return a worker that is not started yet."""
+    return Worker(
+        engine,
+        registry,
+        runner,
+        clock,
+        slots=settings.slots,
+        processes=settings.processes,
+        lease_for=settings.lease,
+        heartbeat_every=settings.heartbeat,
+        queues=settings.queues,
+    )
+
+
 @contextlib.asynccontextmanager
 async def open_worker(
     settings: Settings,
@@ -90,17 +105,7 @@ async def open_worker(
         start_children=start_children,
         max_output=int(settings.max_output),
     )
-    worker = Worker(
-        engine,
-        registry,
-        runner,
-        clock,
-        slots=settings.slots,
-        processes=settings.processes,
-        lease_for=settings.lease,
-        heartbeat_every=settings.heartbeat,
-        queues=settings.queues,
-    )
+    worker = make_worker(settings, engine, registry, runner, clock)
 
     def health(partitions: list[PartitionStats]) -> dict[str, str]:
         return worker.health(partitions) | {"children": executor.health(), "loop": loop_watch.health()}
