@@ -90,12 +90,7 @@ def batch(
     from tasker.cli.params import UsageError
     from tasker.cli.targets import find_target
 
-    if out is None and retry_failed:
-        raise UsageError("--retry-failed belongs to --out")
-    if out is not None and dry_run:
-        raise UsageError("give --out or --dry-run, and not both")
-    if out is not None and for_all.key is not None:
-        raise UsageError("--key is for batches without --out, which makes no task twice by itself")
+    _check_flags(out, for_all, retry_failed=retry_failed, dry_run=dry_run)
     with opened(file, reading.format) as source, output.connect() as client:
         if reading.type is None and source.format in {"csv", "tsv"}:
             raise UsageError("CSV needs --type: its columns are params")
@@ -116,6 +111,18 @@ def batch(
             quiet=quiet,
             as_json=output.json,
         )
+
+
+def _check_flags(out: Path | None, for_all: Submission, *, retry_failed: bool, dry_run: bool) -> None:
+    """Refuse flags that do not go together. Raises UsageError."""
+    from tasker.cli.params import UsageError
+
+    if out is None and retry_failed:
+        raise UsageError("--retry-failed belongs to --out")
+    if out is not None and dry_run:
+        raise UsageError("give --out or --dry-run, and not both")
+    if out is not None and for_all.key is not None:
+        raise UsageError("--key is for batches without --out; with it, no row is submitted twice")
 
 
 def _read_shape(client: Tasker, reading: FileOptions, params: Sequence[str], for_all: Submission) -> Shape:
