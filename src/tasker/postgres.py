@@ -7,39 +7,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, TypedDict, Unpack, overload
+from datetime import timedelta
+from typing import Any, Protocol, Unpack, overload
 from uuid import UUID
 
 from tasker.tasktypes.options import MARK
+from tasker.tasktypes.submit_options import TaskOptions
 from tasker.validation.encoding import NotJson, encode_strict, place_of_fault
 
-__all__ = ["SubmitOptions", "submit"]
+__all__ = ["TaskOptions", "submit"]
 
 _KNOWN = "a connection of psycopg, asyncpg or SQLAlchemy, a session of SQLAlchemy, or a connection of the DB-API"
-
-
-class SubmitOptions(TypedDict, total=False):
-    """The options of a submission, as POST /task takes them; numbers for times are seconds."""
-
-    queue: str | None
-    priority: int | None
-    delay: timedelta | float | None
-    run_at: datetime | None
-    timeout: timedelta | float | None
-    retry: Mapping[str, Any] | int | None
-    tags: Sequence[str] | None
-    metadata: Mapping[str, Any] | None
-    deadline: datetime | None
-    unique_key: str | None
-    on_conflict: Literal["return", "reject", "replace"] | None
-    depends_on: Sequence[UUID] | Mapping[str, str] | None
-    group: str | None
-    cache: timedelta | float | None
-    retention: timedelta | float | str | None
-    webhook: Mapping[str, Any] | None
-    concurrency_key: str | None
-    weight: int | None
 
 
 class SyncConnection(Protocol):
@@ -72,7 +50,7 @@ def submit(
     *,
     owner: str = "",
     schema: str = "tasker",
-    **options: Unpack[SubmitOptions],
+    **options: Unpack[TaskOptions],
 ) -> Awaitable[UUID]: ...
 @overload
 def submit(
@@ -82,7 +60,7 @@ def submit(
     *,
     owner: str = "",
     schema: str = "tasker",
-    **options: Unpack[SubmitOptions],
+    **options: Unpack[TaskOptions],
 ) -> UUID: ...
 def submit(
     connection: Any,
@@ -123,7 +101,7 @@ def _listed(params: Params) -> Any:
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = options.keys() - SubmitOptions.__annotations__.keys()
+    unknown = options.keys() - TaskOptions.__optional_keys__
     if unknown:
         raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
     given = {name: value for name, value in options.items() if value is not None}

@@ -24,8 +24,7 @@ from sqlalchemy.orm import Session
 from tasker import task
 from tasker.client.options import SubmitOptions
 from tasker.engines.postgres import migrate
-from tasker.postgres import SubmitOptions as Options
-from tasker.postgres import submit
+from tasker.postgres import TaskOptions, submit
 from tasker.requests.submissions import SubmissionBody
 from tests.postgres import cluster, database_of
 
@@ -168,8 +167,8 @@ async def test_it_commits_or_rolls_back_with_its_transaction(
 
 
 async def test_options_are_those_of_the_api(url: str, inbox: Callable[[], dict[str, list[Any]]]) -> None:
-    assert Options.__annotations__.keys() == set(SubmissionBody.__struct_fields__) - {"type", "params"}
-    assert Options.__annotations__.keys() >= {*SubmitOptions.__dataclass_fields__} - {"idempotency_key"}
+    assert TaskOptions.__optional_keys__ == set(SubmissionBody.__struct_fields__) - {"type", "params"}
+    assert TaskOptions.__optional_keys__ == {*SubmitOptions.__dataclass_fields__} - {"idempotency_key"}
     at = datetime(2030, 1, 1, tzinfo=UTC)
     with psycopg.connect(url) as connection:
         first = submit(connection, send, ["a"], delay=timedelta(minutes=1), run_at=at, tags=("x",), queue=None)

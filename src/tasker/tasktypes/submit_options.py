@@ -9,8 +9,8 @@ from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
 
-class OptionFields(TypedDict, total=False):
-    """The fields of SubmitOptions, as keywords."""
+class TaskOptions(TypedDict, total=False):
+    """The options of a task, as keywords; numbers for times are seconds."""
 
     queue: str | None
     priority: int | None
@@ -30,6 +30,11 @@ class OptionFields(TypedDict, total=False):
     webhook: Mapping[str, Any] | None
     concurrency_key: str | None
     weight: int | None
+
+
+class OptionFields(TaskOptions, total=False):
+    """The fields of SubmitOptions, as keywords."""
+
     idempotency_key: str | None
 
 
