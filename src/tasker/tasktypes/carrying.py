@@ -14,7 +14,7 @@ from tasker.tasktypes.steps import Await, Parking, Steps
 R = TypeVar("R")
 _NOTHING = Steps(())
 
-HURRY: ContextVar[bool] = ContextVar("tasker_hurry", default=False)
+SKIPS_PAUSES: ContextVar[bool] = ContextVar("tasker_skips_pauses", default=False)
 """Whether the pauses between two tries of a step take no time: so it is in tests."""
 
 
@@ -59,7 +59,7 @@ async def _perform_async(effect: Effect, port: AsyncPort, waiting: set[Any]) -> 
     if isinstance(effect, Pause):
         from asyncio import sleep  # a child process that runs `def` functions does not need it
 
-        return await sleep(0 if HURRY.get() else effect.seconds)
+        return await sleep(0 if SKIPS_PAUSES.get() else effect.seconds)
     future = port.ask(effect)
     if not isinstance(effect, Await):
         return await future
@@ -104,7 +104,7 @@ def _perform(effect: Effect, port: SyncPort, durable: Durable, is_cancelled: Cal
         finally:
             STEP_UNDER_WAY.reset(token)
     if isinstance(effect, Pause):
-        answer = port.wait(None, 0 if HURRY.get() else effect.seconds, lambda: durable.is_ending)
+        answer = port.wait(None, 0 if SKIPS_PAUSES.get() else effect.seconds, lambda: durable.is_ending)
     elif isinstance(effect, Await):
         answer = port.wait(effect, None, lambda: durable.is_ending)
     else:

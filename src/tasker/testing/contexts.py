@@ -11,7 +11,7 @@ import msgspec
 
 from tasker.model import Progress, new_task_id
 from tasker.model.steps import Question, Step
-from tasker.tasktypes.carrying import HURRY
+from tasker.tasktypes.carrying import SKIPS_PAUSES
 from tasker.tasktypes.context import Context
 from tasker.tasktypes.operations import Operation
 from tasker.tasktypes.steps import AnyAnswer, AnyRequest, Ask, Refused, Sleep, StepEvent, Steps, StoreStep
@@ -64,11 +64,11 @@ class RecordingContext(Context):
         self.recorded = recorded
 
     async def _carry_out(self, operation: Operation[R]) -> R:
-        token = HURRY.set(True)
+        token = SKIPS_PAUSES.set(True)
         try:
             return await super()._carry_out(operation)
         finally:
-            HURRY.reset(token)
+            SKIPS_PAUSES.reset(token)
 
 
 class RecordingSyncContext(SyncContext):

@@ -24,7 +24,7 @@ from tasker.config.settings import Settings
 from tasker.executor.call import ON_RAISE
 from tasker.logs.redaction import RedactingStream
 from tasker.model import Claim, Status, Task, TaskFilter
-from tasker.tasktypes.carrying import HURRY
+from tasker.tasktypes.carrying import SKIPS_PAUSES
 from tasker.tasktypes.children import Target, type_name_of
 from tasker.testing.asgi import ASGIApp
 from tasker.testing.clock import START, ManualClock
@@ -125,7 +125,7 @@ class Stage:
         with _prints_of_tasks():
             variables = copy_context()
             variables.run(ON_RAISE.set, self._failures.note)
-            variables.run(HURRY.set, True)
+            variables.run(SKIPS_PAUSES.set, True)
             return await asyncio.get_running_loop().create_task(self._hand.run_next(), context=variables)
 
     async def _seen(self, claim: Claim) -> Ran:
