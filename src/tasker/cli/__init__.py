@@ -56,7 +56,11 @@ _COMMANDS = (
     ("completion", "tasker.cli.completion:completion", "Print a script that completes words at TAB."),
     ("serve", "tasker.cli.serve:serve", "Run the service."),
     ("dev", "tasker.cli.dev:dev", "Run the service, and load your code again when it changes."),
-    ("worker", "tasker.cli.worker:worker", "Run tasks without an API, next to other processes."),
+    (
+        "worker",
+        "tasker.cli.worker:worker",
+        "Run tasks without an API, next to other processes; `worker ls` lists them.",
+    ),
     ("doctor", "tasker.cli.doctor.command:doctor", "Say what is wrong here, and what to do."),
     ("config", "tasker.cli.config:app", "Show the settings, and where each comes from."),
     ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),

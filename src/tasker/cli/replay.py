@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from tasker.client import Tasker
 
-_MASK = "***"
-"""What a secret param is shown as."""
-
 
 def replay(
     task_id: str,
@@ -100,8 +97,9 @@ def _edit(client: Tasker, task_id: UUID, words: Sequence[str], given: Given) -> 
 def _check_secrets(old: Mapping[str, Any], new: Mapping[str, Any], task_type: Mapping[str, Any]) -> None:
     """Refuse to send the mask of a secret instead of the secret. Raises UsageError."""
     from tasker.cli.flags import Flags
+    from tasker.rules.secrets import MASK
 
     for flag in Flags(task_type).params:
         name = flag.path[0]
-        if flag.is_secret and old.get(name) == _MASK and name not in new:
+        if flag.is_secret and old.get(name) == MASK and name not in new:
             raise UsageError(f"{flag.name}: it is secret, and not shown to you; to change other params, give it again")
