@@ -1,6 +1,6 @@
 """`tasker cancel`, `tasker retry` and `tasker rm`: change tasks, one or several.
 
-Each takes ids, or the begin of one, or `-` for ids on standard input: tasker ls -q --status failed | tasker retry -
+Each takes ids, or the beginning of one, or `-` for ids on standard input: tasker ls -q --status failed | tasker retry -
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tasker.client import Task
 
-Ids = Annotated[str, Parameter(help="Ids of tasks, or the begin of one; - reads them from standard input.")]
+Ids = Annotated[str, Parameter(help="Ids of tasks, or the beginning of one; - reads them from standard input.")]
 Quiet = Annotated[bool, Parameter(alias="-q", negative="", show_default=False, help="Print only the ids.")]
 
 

@@ -94,7 +94,7 @@ def events(
     after: Annotated[
         str | None,
         Parameter(
-            help='After this sequence; with --all after this cursor, or "oldest". By default from the begin on, '
+            help='After this sequence; with --all after this cursor, or "oldest". By default from the beginning on, '
             "and with --all --follow from now on."
         ),
     ] = None,

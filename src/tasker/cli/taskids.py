@@ -1,4 +1,4 @@
-"""Ids of tasks on a command line: several of them, from standard input, or the begin of one."""
+"""Ids of tasks on a command line: several of them, from standard input, or the beginning of one."""
 
 from __future__ import annotations
 

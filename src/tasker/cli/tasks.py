@@ -109,7 +109,7 @@ def get(
     Parameters
     ----------
     task_id
-        The id that `tasker run` or the API gave; or its begin.
+        The id that `tasker run` or the API gave; or its beginning.
     wait
         Wait until it has ended and print its result, as `tasker run` does (exit code 1 if it failed).
     attempts
