@@ -240,3 +240,19 @@ def test_what_cannot_be_backed_up_is_said(
     assert main(["restore", str(tmp_path / "made.tar")]) == 2
     assert "name it by --data-dir" in capsys.readouterr().err
     assert "hidden" not in shown
+
+
+def test_two_backups_at_once_write_one_file_after_the_other(made: tuple[Path, list[str], str], tmp_path: Path) -> None:
+    backups.restore(made[0], tmp_path / "data", lambda *_: None)
+    database, target, at = tmp_path / "data" / "tasker.db", tmp_path / "made.tar", datetime.now(UTC)
+    begun: list[str] = []
+
+    def begin_another(what: str, *_: int) -> None:
+        if what == "verified" and not begun:
+            begun.append(what)
+            backups.back_up(database, target, now=at, progress=lambda *_: None)
+
+    manifest = backups.back_up(database, target, now=at, progress=begin_another)
+    assert begun
+    assert backups.verify(target, lambda *_: None) == manifest
+    assert [file.name for file in tmp_path.iterdir() if file.name != "data"] == ["made.tar"]

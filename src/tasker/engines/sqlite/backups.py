@@ -72,20 +72,16 @@ def back_up(database: Path, target: Path, *, now: datetime, progress: Progress) 
     database = database.absolute()
     if not database.is_file():
         raise ConfigError(f"{database}: expected the tasks of a service, got no such file; see TASKER_DATA_DIR")
-    part = target.with_name(f"{target.name}.part")
     with _no_space(target.parent), _folder_beside(target.parent) as copies, _folder_beside(database.parent) as links:
-        copy = copies / _DATABASE
+        copy, part = copies / _DATABASE, copies / "part"
         tasks, schema, names = _take_snapshot(database, copy, links, progress)
         _check_database(copy, progress)
-        try:
-            files = _write(part, copy, links, names, progress)
-            manifest = Manifest(_FORMAT, release(), now, schema, tasks, files)
-            _append_manifest(part, manifest)
-            verify(part, progress)
-            part.rename(target)
-            sync_folder(target.parent)
-        finally:
-            part.unlink(missing_ok=True)
+        files = _write(part, copy, links, names, progress)
+        manifest = Manifest(_FORMAT, release(), now, schema, tasks, files)
+        _append_manifest(part, manifest)
+        verify(part, progress)
+        part.rename(target)
+        sync_folder(target.parent)
     return manifest
 
 
@@ -214,7 +210,6 @@ def _check_database(copy: Path, progress: Progress) -> None:
 
 def _write(part: Path, copy: Path, links: Path, names: list[str], progress: Progress) -> dict[str, Member]:
     files: dict[str, Member] = {}
-    part.unlink(missing_ok=True)
     with open(part, "xb", opener=_for_its_owner) as output, tarfile.open(fileobj=output, mode="w") as archive:
         files[_DATABASE] = _add(archive, _DATABASE, copy)
         for number, name in enumerate(names):
