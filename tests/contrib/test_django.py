@@ -295,6 +295,16 @@ def test_a_task_is_submitted_when_the_transaction_commits(backend: Any) -> None:
         greet.get_result(undone.id)
 
 
+def test_what_json_cannot_hold_is_refused_before_the_commit(backend: Any) -> None:
+    from more.tasks import anything
+
+    with transaction.atomic():
+        with pytest.raises(ValueError, match="/params/args/0: it holds NaN"):
+            anything.enqueue(float("nan"))
+        kept = anything.enqueue(1)
+    assert ended(kept).return_value == [[1], {}]
+
+
 def test_without_the_option_a_task_is_submitted_at_once(backend: Any) -> None:
     from django.conf import settings
     from shop.tasks import greet

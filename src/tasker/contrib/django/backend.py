@@ -19,6 +19,7 @@ from tasker.contrib.django import framework
 from tasker.contrib.django.definitions import TaskerTask, to_submission
 from tasker.contrib.django.results import in_project_time, read_result
 from tasker.model import queue_name_pattern
+from tasker.validation.encoding import NotJson, encode_strict, place_of_fault
 
 OPTIONS = ("ENQUEUE_ON_COMMIT", "MODULES", "RETRY", "TIMEOUT", "TOKEN", "URL")
 
@@ -55,13 +56,14 @@ class TaskerBackend(framework.BaseTaskBackend):
         """Submit a task; it is stored when this returns, or once the transaction commits (ENQUEUE_ON_COMMIT).
 
         Raises InvalidTask (the service does not know the task), TypeError (arguments that do not fit the function, or
-        that JSON cannot hold), InvalidRequest (arguments that do not fit the annotations), and ClientError. On commit,
-        the first two are raised at once, the others when the transaction commits.
+        that JSON cannot hold; ValueError for NaN), InvalidRequest (arguments that do not fit the annotations), and
+        ClientError. On commit, TypeError and ValueError are raised at once, the others when the transaction commits.
         """
         self.validate_task(task)
         result = self._make_result(task, args, kwargs)
         submission = to_submission(task, result.args, result.kwargs) | self._options(task).as_json()
         if self.options.get("ENQUEUE_ON_COMMIT"):
+            _check_json(submission)
             transaction.on_commit(lambda: self._submit(result, submission))
         else:
             self._submit(result, submission)
@@ -129,3 +131,11 @@ class TaskerBackend(framework.BaseTaskBackend):
             raise
         object.__setattr__(result, "enqueued_at", in_project_time(task.created_at or timezone.now()))
         framework.task_enqueued.send(type(self), task_result=result)
+
+
+def _check_json(submission: Mapping[str, Any]) -> None:
+    """Raise ValueError for what JSON cannot hold."""
+    try:
+        encode_strict(submission)
+    except NotJson as error:
+        raise ValueError(f"the task is not submitted, for {place_of_fault(submission)}: {error}") from None
