@@ -461,3 +461,11 @@ def test_an_id_of_somebody_else_leads_nowhere_else(connect: Connect, hostile: st
         first, rest = asked.path.partition("?")[0].removeprefix("/").split("/", 1)
         assert first in {"task", "schedule", "webhook", "bulk", "queue", "group", "key"}
         assert unquote(rest.split("/")[2 if first == "webhook" and "/" in rest else 0]) == hostile
+
+
+def test_a_type_of_another_program_is_no_type(connect: Connect) -> None:
+    whole = {"name": "sum", "input_schema": {"type": "object"}, "positional": ["a"]}
+    with play(Reply(200, {"name": "sum"}), Reply(200, whole)) as script, connect(script.url) as client:
+        with pytest.raises(UnexpectedReply, match="input_schema"):
+            client.find_type("sum")
+        assert client.find_type("sum") == whole

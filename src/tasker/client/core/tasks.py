@@ -38,6 +38,13 @@ class Submitted(Struct, frozen=True):
     awaits_restart: bool
 
 
+class _Takes(Struct, frozen=True):
+    """What callers of `find_type` rely on: another program's reply lacks it."""
+
+    input_schema: dict[str, Any]
+    positional: list[str]
+
+
 @dataclass(frozen=True)
 class TaskCalls:
     """What `Tasker` and `AsyncTasker` do with tasks; see there."""
@@ -155,7 +162,9 @@ class TaskCalls:
         return self.exchange.read_list("/task", TaskPage, {**filters, "limit": page}, limit)
 
     def find_type(self, name: str) -> Call[dict[str, Any]]:
-        return self.exchange.read("GET", f"/type/{segment(name)}", dict[str, Any])
+        reply = yield from self.exchange.send("GET", f"/type/{segment(name)}")
+        read_body(reply, _Takes)
+        return read_body(reply, dict[str, Any])
 
     def usage(self, **query: Any) -> Call[Usage]:
         return self.exchange.read("GET", "/usage", Usage, query=query)
