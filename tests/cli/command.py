@@ -7,14 +7,17 @@ import pty
 import select
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.cli.forking import forks
 from tests.server import clean_environment
 
 LIMIT = 60.0
+_SERVICES = {("serve",), ("worker",), ("dev",)}
 
 
 class Done(NamedTuple):
@@ -26,10 +29,20 @@ class Done(NamedTuple):
 
 
 def tasker(*args: str, env: Mapping[str, str] | None = None, input: str = "", folder: Path | None = None) -> Done:
-    """Run `tasker` with pipes until it ends."""
+    """Run `tasker` with pipes until it ends.
+
+    A fork is enough for a command that is no service, in an environment that does not change how Python starts.
+    """
+    env = env or {}
+    if args[:1] in _SERVICES or not all(name.startswith(("TASKER_", "OPENAI_")) for name in env):
+        return _in_a_process(args, env, input, folder)
+    return _in_a_fork(args, env, input, folder)
+
+
+def _in_a_process(args: Sequence[str], env: Mapping[str, str], input: str, folder: Path | None) -> Done:
     done = subprocess.run(
         [sys.executable, "-m", "tasker", *args],
-        env=clean_environment(**(env or {})),
+        env=clean_environment(**env),
         input=input,
         cwd=folder,
         capture_output=True,
@@ -38,6 +51,29 @@ def tasker(*args: str, env: Mapping[str, str] | None = None, input: str = "", fo
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def _in_a_fork(args: Sequence[str], env: Mapping[str, str], input: str, folder: Path | None) -> Done:
+    (source, sink), (out, out_end), (err, err_end) = os.pipe(), os.pipe(), os.pipe()
+    with ThreadPoolExecutor(3) as threads:
+        threads.submit(_write, sink, input.encode())
+        texts = [threads.submit(_read, end) for end in (out, err)]
+        try:
+            code = forks().run(args, (source, out_end, err_end), env=clean_environment(**env), folder=folder)
+        finally:
+            for end in (source, out_end, err_end):
+                os.close(end)
+    return Done(code, *(text.result().decode() for text in texts))
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    with suppress(BrokenPipeError), open(descriptor, "wb") as pipe:
+        pipe.write(data)
+
+
+def _read(descriptor: int) -> bytes:
+    with open(descriptor, "rb") as pipe:
+        return pipe.read()
 
 
 class Terminal:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from tasker.cli import _COMMANDS, build
 from tasker.client import SubmitOptions, Tasker
 from tests.cli.command import LIMIT, Done, tasker
-from tests.cli.forking import Forks, forks
+from tests.cli.forking import forks
 from tests.server import Server, clean_environment
 
 TASKER = [sys.executable, "-m", "tasker"]
@@ -105,9 +106,6 @@ FAULTS = {
     "undecodable": (2, r"expected text in UTF-8, got b'\xff'"),
 }
 
-OUTPUTS = {"full": "/dev/full", "closed": "closed", "pipe": "pipe"}
-"""What standard output is; elsewhere it takes everything."""
-
 
 @pytest.fixture(scope="module")
 def values(service: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
@@ -133,24 +131,18 @@ def test_the_table_holds_every_command() -> None:
     assert names == set(COMMANDS)
 
 
-@pytest.fixture(scope="module")
-def forked() -> Iterator[Forks]:
-    with forks() as running:
-        yield running
-
-
 @pytest.mark.parametrize("name", COMMANDS)
-def test_what_cannot_be_written_or_read_is_said(
-    name: str, service: Server, values: dict[str, str], forked: Forks
-) -> None:
+def test_what_cannot_be_written_or_read_is_said(name: str, service: Server, values: dict[str, str]) -> None:
     env = clean_environment(TASKER_URL=service.url, TASKER_PORT=str(service.port))
     for fault in ["full", "undecodable"] if COMMANDS[name] == ["--help"] else list(FAULTS):
         words = [*name.split(), *(word.format(fault=fault, **values) for word in COMMANDS[name])]
-        code, error = forked.run(
-            [*words, *(["\udcff"] if fault == "undecodable" else [])],
-            output=OUTPUTS.get(fault, os.devnull),
-            env=env | {"PYTHONIOENCODING": "ascii" if fault == "ascii" else "utf-8"},
-        )
+        words += ["\udcff"] if fault == "undecodable" else []
+        encoding = {"PYTHONIOENCODING": "ascii" if fault == "ascii" else "utf-8"}
+        with _open(fault) as output, TemporaryFile() as errors, open(os.devnull) as nothing:
+            streams = (nothing.fileno(), output.fileno(), errors.fileno())
+            code = forks().run(words, streams, env=env | encoding, closed=fault == "closed")
+            errors.seek(0)
+            error = errors.read().decode()
         expected, said = FAULTS[fault] if fault != "ascii" or name in BEYOND_ASCII else (0, "")
         assert (fault, code) == (fault, expected), error
         assert said in error
