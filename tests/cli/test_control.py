@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -123,6 +124,14 @@ def test_replay_edits_params_and_options(call: Call) -> None:
     assert call("replay", NO_TASK).code == Exit.NOT_FOUND
     by_position = call("run", "sum", "1", "2", "3", "-d").out.strip()
     assert call("replay", by_position, "--b", "5").out == "9\n"
+
+
+def test_replay_takes_the_begin_of_an_id_with_options_too_and_says_that_it_waits(call: Call) -> None:
+    task_id = call("run", "thumbnail", "x", "--width", "3", "-d").out.strip()
+    assert json.loads(call("replay", task_id[:28], "--width", "4", "--wait").out)[:2] == ["x", 4]
+    assert UUID(call("replay", task_id[:28], "--detach").out.strip())
+    assert call("replay", task_id, "--wait", "--detach").code == Exit.USAGE
+    assert "give more digits" in call("get", task_id[:8]).err
 
 
 def test_replay_does_not_send_the_mask_of_a_secret(call: Call) -> None:

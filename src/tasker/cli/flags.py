@@ -218,7 +218,7 @@ def _unknown(name: str, flags: Flags | None, options: Mapping[str, bool]) -> str
     what = "no param of the type and no option of the command has this name"
     if flags is None:
         what = "no option of the command has this name, and the type's params are not known: give them as name=value"
-    return f"{name}: {what}.{hint}\nAfter -- every word is a param: tasker run reverse -- -x"
+    return f"{name}: {what}.{hint}\nAfter -- every word is a param, also one that begins with a dash."
 
 
 def _build(used: Mapping[Flag, Sequence[str]]) -> dict[str, Any]:

@@ -118,6 +118,11 @@ def name_values(values: Sequence[Any], accepts: Accepts) -> dict[str, Any]:
     return named | ({accepts.rest_name: list(values[len(names) :])} if len(values) > len(names) else {})
 
 
+def as_named(params: Any, accepts: Accepts) -> dict[str, Any]:
+    """Return stored params by name. Raises UsageError if some have none."""
+    return dict(params) if isinstance(params, Mapping) else name_values(params, accepts) if params else {}
+
+
 def read_value(words: Sequence[str], schema: Mapping[str, Any]) -> Any:
     """Return the one value that `words` stand for: a word, or the members of an object. Raises UsageError.
 

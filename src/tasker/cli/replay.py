@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from tasker.cli.given import NOTHING_GIVEN, Given
 from tasker.cli.options import DEFAULT_SERVICE, Detach, Json, Logs, Quiet, Service, Timeout
-from tasker.cli.params import UsageError, name_values, read_accepts, read_params
+from tasker.cli.params import UsageError, as_named, read_accepts, read_params
 from tasker.cli.run import follow_submitted
 from tasker.cli.submission import NO_OPTIONS, Submission
 from tasker.cli.taskids import find_task_id
@@ -36,6 +36,9 @@ def replay(
         Parameter(negative="", show_default=False, help="With --pdb: the task files; else TASKER_TASKS."),
     ] = (),
     detach: Detach = False,
+    wait: Annotated[
+        bool, Parameter(alias="-w", negative="", show_default=False, help="Wait for its end, as without it.")
+    ] = False,
     timeout: Timeout = None,
     logs: Logs = False,
     quiet: Quiet = False,
@@ -60,6 +63,8 @@ def replay(
     from tasker.cli.following import View
     from tasker.client import InvalidRequest
 
+    if wait and detach:
+        raise UsageError("give --wait or --detach, and not both")
     options = submission.read()
     with service.connect() as client:
         wanted = find_task_id(client, task_id)
@@ -89,7 +94,7 @@ def _edit(client: Tasker, task_id: UUID, words: Sequence[str], given: Given) -> 
     read = read_params(words, lambda: accepts, given.split.params)
     if isinstance(read, list):
         return read
-    old = task.params if isinstance(task.params, dict) else name_values(task.params or [], accepts)
+    old = as_named(task.params, accepts)
     _check_secrets(old, read, task_type)
     return {**old, **read}
 

@@ -44,7 +44,8 @@ def find_task_id(client: Tasker, text: str) -> UUID:
     )
     found = [task.task_id for task in tasks if task.task_id.hex.startswith(digits)]
     if len(found) != 1:
-        what = f"{len(found)} tasks begin with {text}" if found else f"no task begins with {text}"
+        several = f"{len(found)} tasks begin with {text}: give more digits"
+        what = several if found else f"no task begins with {text}"
         raise UsageError(f"TASK_ID: {what}; `tasker ls -q` lists them")
     return found[0]
 

@@ -16,7 +16,7 @@ from tasker.cli.exits import Exit
 from tasker.cli.flags import Flags, has_options, split, split_at_type
 from tasker.cli.given import NOTHING_GIVEN, Given
 from tasker.cli.params import UsageError
-from tasker.cli.taskids import read_task_id
+from tasker.cli.taskids import find_task_id
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -115,7 +115,7 @@ def _ask(command: str, name: str, url: str | None, profile: str | None, retries:
     with connect(url, profile) as client:
         try:
             return client.with_options(retries=retries).find_type(
-                name if command == "run" else client.get(read_task_id(name)).type
+                name if command == "run" else client.get(find_task_id(client, name)).type
             )
         except NotAllowed:
             return None
