@@ -218,6 +218,11 @@ def halve(number: int) -> int:
     half = number // 2
     breakpoint()
     return half
+
+@task
+async def ahalve(number: int) -> int:
+    breakpoint()
+    return number // 2
 """
 
 
@@ -235,8 +240,8 @@ def test_a_breakpoint_opens_the_debugger_on_the_terminal(tmp_path: Path) -> None
         done = client.wait(task.task_id)
         assert (done.result, done.attempt) == (5, 1)
         assert "Pdb" not in str(client.get(task.task_id)), "the debugger's words are none of the task's"
-        client.submit("halve", 12)
-        terminal.wait_for("(Pdb) ")
+        client.submit("ahalve", 12)
+        assert "breakpoint in task ahalve (" in terminal.wait_for("(Pdb) ")
         terminal.press("\x03")
         assert terminal.end() == 0
         assert termios.tcgetattr(terminal.screen) == usual, "the debugger had switched off the echo"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from threading import Event
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from tasker.executor.loop_watch import TASK_NAME, LoopWatch
+from tasker.executor.loop_watch import TASK_NAME, LoopWatch, holding_loop
 from tests.executor.rig import LIMIT
 
 Logs = list[Any]
@@ -64,6 +65,20 @@ async def test_anything_else_that_blocks_is_named_too(block: Callable[[Logs], An
         await hear_the_end(logs)
         watch.stop()
     assert [line["blocked_by"] for line in logs] == [name, name]
+
+
+async def test_nothing_is_said_about_a_loop_that_a_person_holds_in_a_debugger() -> None:
+    blocked = Event()
+    watch = LoopWatch(threshold=0.05, on_blocked=blocked.set)
+    with capture_logs() as logs:
+        watch.start()
+        with holding_loop():
+            assert blocked.wait(LIMIT)
+        while watch.blocked_for:
+            await asyncio.sleep(0)
+        assert watch.health() == "ok"
+        watch.stop()
+    assert logs == []
 
 
 async def test_a_loop_that_has_answered_since_its_last_function_is_left_asleep(monkeypatch: pytest.MonkeyPatch) -> None:

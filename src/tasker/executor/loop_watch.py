@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import structlog
@@ -20,6 +22,19 @@ TASK_NAME = "task type "
 """Prefix of the names of asyncio tasks that run a function; its type follows."""
 
 _log = structlog.get_logger("tasker.executor")
+_held_until: dict[int, float] = {}
+"""Until when threads are, or were, held by a person: moments of the monotonic clock, by the threads' numbers."""
+
+
+@contextmanager
+def holding_loop() -> Iterator[None]:
+    """Let nothing be said about a block of this thread's loop: a person holds it in a debugger, and types there."""
+    thread = threading.get_ident()
+    _held_until[thread] = math.inf
+    try:
+        yield
+    finally:
+        _held_until[thread] = time.monotonic()
 
 
 class LoopWatch:
@@ -107,9 +122,15 @@ class LoopWatch:
         except RuntimeError:  # the loop is closed
             self._stopping.set()
 
+    def _is_held(self) -> bool:
+        """Tell whether a person has held the loop at any time since it was asked."""
+        asked_at = self._asked_at
+        return asked_at is not None and _held_until.get(self._loop_thread or 0, -math.inf) >= asked_at
+
     def _answer(self) -> None:
+        is_held = self._is_held()
         seconds, self._asked_at = self.blocked_for, None
-        if seconds:
+        if seconds and not is_held:
             if not self._is_reported:
                 self.blocked_by = "a call that also held the interpreter's lock"
             self._ended_at, self._lasted = time.monotonic(), seconds
@@ -117,13 +138,19 @@ class LoopWatch:
 
     def _report(self) -> None:
         self._is_reported = True
+        if self._is_held():
+            self.blocked_by = "a debugger"
+        else:
+            self._log_block()
+        if self._on_blocked is not None:
+            self._on_blocked()
+
+    def _log_block(self) -> None:
         frame = sys._current_frames().get(self._loop_thread or 0)
         self.blocked_by = self._name(frame)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
         seconds = round(self.blocked_for, 3)
         _log.error("loop.blocked", blocked_by=self.blocked_by, seconds=seconds, stack=stack, detail=self._advice)
-        if self._on_blocked is not None:
-            self._on_blocked()
 
     def _name(self, frame: FrameType | None) -> str:
         """Name the attempt whose code blocks the loop, else the asyncio task that runs there."""

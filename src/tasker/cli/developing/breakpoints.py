@@ -13,6 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tasker.executor.attribution import CURRENT
+from tasker.executor.loop_watch import TASK_NAME, holding_loop
+
 _VARIABLE = "PYTHONBREAKPOINT"
 _terminal = threading.RLock()
 
@@ -51,8 +54,14 @@ class _Debugger(pdb.Pdb):
         self.use_rawinput = True  # line editing, which a stream of its own would switch off
 
     def interaction(self, frame: FrameType | None, traceback: Any, *more: Any) -> None:
-        with _terminal:
+        with holding_loop(), _terminal:
             if not self._is_announced:
                 self._is_announced = True
-                self.stdout.write(f"breakpoint in {threading.current_thread().name}; c goes on\n")
+                self.stdout.write(f"breakpoint in {_name_attempt()}; c goes on\n")
             super().interaction(frame, traceback, *more)
+
+
+def _name_attempt() -> str:
+    """Name the attempt that runs here: on a loop, which several share, or in a thread of its own."""
+    attempt = CURRENT.get(None)
+    return threading.current_thread().name if attempt is None else f"task {attempt.name.removeprefix(TASK_NAME)}"
