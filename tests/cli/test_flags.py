@@ -124,6 +124,8 @@ def test_the_type_is_the_first_word_that_is_no_option() -> None:
         ("/params/person/name", "`name` is missing", "--person.name: `name` is missing"),
         ("/params/labels", "expected object, got string", "/params/labels: expected object, got string"),
         ("/params/0", "expected string, got integer", "/params/0: expected string, got integer"),
+        ("/params/0", "`url` is missing", "--url: `url` is missing"),
+        ("/type", "there is no task type 'x'", "TYPE: there is no task type 'x'"),
         ("/run_at", "is past", "--run-at: is past"),
         ("/timeout", "too long", "--attempt-timeout: too long"),
         ("/tags/1", "too long", "--tag/1: too long"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from tasker.cli.flags import Flags, Split
 from tasker.cli.submission import flag_of
 from tasker.errors import Fault
+
+_MISSING = re.compile(r"`(\w+)` is missing.*")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Given:
         path = [part.replace("~1", "/").replace("~0", "~") for part in fault.pointer.split("/")[1:]]
         if path[:1] == ["params"]:
             return self._describe_param(path[1:], fault)
+        if path == ["type"]:
+            return f"TYPE: {fault.detail}"
         place = "/".join([flag_of(path[0]), *path[1:]]) if path else "params"
         return f"{place}: {fault.detail}"
 
@@ -39,7 +44,8 @@ class Given:
             if flag is None or not (used in self.split.used or self._is_missing(path, fault)):
                 continue
             return f"{'/'.join([flag.name, *path[length:]])}: {self._show_text(fault.detail, used, path)}"
-        return f"{fault.pointer or 'params'}: {fault.detail}"
+        place = _name_missing(path, fault) or fault.pointer or "params"
+        return f"{place}: {fault.detail}"
 
     def _is_missing(self, path: Sequence[str], fault: Fault) -> bool:
         return bool(path) and fault.detail.endswith("is missing")
@@ -52,6 +58,12 @@ class Given:
             return detail
         head, got, kind = detail.rpartition("got ")
         return f"{head}{got}{json.dumps(texts[0], ensure_ascii=False)}" if got and kind == "string" else detail
+
+
+def _name_missing(path: Sequence[str], fault: Fault) -> str:
+    """Return the flag for a param by position, or by name, that is missing; "" for another fault."""
+    found = _MISSING.fullmatch(fault.detail) if len(path) <= 1 else None
+    return "--" + found[1].replace("_", "-") if found else ""
 
 
 NOTHING_GIVEN = Given()
