@@ -79,6 +79,14 @@ def test_rows_are_submitted_and_every_fault_is_said(here: Here, client: Tasker, 
     assert {task.priority for task in client.find_many(tag=tag)} == {3}
 
 
+def test_a_fault_of_many_rows_is_said_a_few_times_and_counted(here: Here, tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", *([["a", 1]] * 40))
+    done = here("batch", file, "--type", "sum", "--dry-run")
+    fault = "/params/0: expected number, got string"
+    assert done.err.splitlines() == [*(f"line {line}: {fault}" for line in range(1, 6)), f"35 more: {fault}"]
+    assert len(here("batch", file, "--type", "sum", "--dry-run", "--json").out.splitlines()) == 40
+
+
 def test_ids_and_json_are_for_programs(here: Here, client: Tasker, tmp_path: Path) -> None:
     file = write(tmp_path / "rows.jsonl", {"type": "sum", "params": [1, 2]}, {"type": "nothing"})
     done = here("batch", file, "-q")
@@ -135,6 +143,8 @@ def test_times_from_now_are_those_of_the_first_start(
         (["rows.jsonl", "--retry-failed"], "--retry-failed belongs to --out"),
         (["rows.jsonl", "--map", "a=b"], "belong to --type"),
         (["rows.jsonl", "--type", "sum", "--map", "a"], "--map: expected PARAM=COLUMN"),
+        (["rows.csv", "--type", "sum", "--map", "c=id"], "--map: sum has no param 'c'; it has a, b, more"),
+        (["rows.jsonl", "--type", "sum", "c=1"], "PARAMS: sum has no param 'c'"),
         (["rows.jsonl", "--type", "nothing"], "there is no task type 'nothing'"),
         (["rows.csv"], "CSV needs --type"),
         (["rows.csv", "--type", "sum", "--out", "out.jsonl"], "expected a column for a param (a, b, more)"),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -135,15 +135,27 @@ def _read_shape(client: Tasker, reading: FileOptions, params: Sequence[str], for
         if reading.map or params:
             raise UsageError("--map and params belong to --type; rows without it are whole submissions")
         return Shape(options=for_all.read().as_json())
+    known: Mapping[str, object] | None = None
     try:
-        accepts = read_accepts(client.find_type(reading.type))
+        task_type = client.find_type(reading.type)
+        accepts = read_accepts(task_type)
+        known = _find_names(task_type["input_schema"])
     except NotAllowed:  # a key that may submit may lack the right to read
         accepts = Accepts({})
     shared = read_params(params, lambda: accepts) if params else {}
     if not isinstance(shared, Mapping):
         raise UsageError("PARAMS: expected key=value or key:=json")
     columns = _read_map(reading.map)
+    for name in [*columns, *shared]:
+        if known is not None and name not in known:
+            where = "--map" if name in columns else "PARAMS"
+            raise UsageError(f"{where}: {reading.type} has no param {name!r}; it has {', '.join(known) or 'none'}")
     return Shape(reading.type, columns, shared, for_all.read().as_json(), accepts)
+
+
+def _find_names(schema: Mapping[str, Any]) -> Mapping[str, object] | None:
+    """Return the params of a task type by their names; None if it takes any name."""
+    return schema.get("properties", {}) if schema.get("additionalProperties") is False else None
 
 
 def _read_map(words: Sequence[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -17,6 +17,11 @@ from tasker.cli.faults import explain
 from tasker.cli.terminal import note, show
 from tasker.client import ClientError, Tasker
 from tasker.wire.batches import BatchItem
+
+_MOST_SAME = 5
+"""Rows with the same fault that are named; --json names all."""
+_MOST_FAULTS = 1000
+"""Different faults that are counted."""
 
 
 def submit_file(
@@ -76,6 +81,7 @@ class _Report:
         self._verb = verb
         self.accepted = 0
         self.refused = 0
+        self._said: Counter[str] = Counter()
 
     def answer(self, line: int, item: BatchItem) -> None:
         if item.problem is not UNSET:
@@ -97,13 +103,23 @@ class _Report:
             return
         faults = problem.get("errors", ())
         for fault in faults:
-            note(f"line {line}: {fault['pointer'] or 'params'}: {fault['detail']}")
+            self._say(line, f"{fault['pointer'] or 'params'}: {fault['detail']}")
         if not faults:
-            note(f"line {line}: {': '.join(problem[name] for name in ('title', 'detail') if problem.get(name))}")
+            self._say(line, ": ".join(problem[name] for name in ("title", "detail") if problem.get(name)))
+
+    def _say(self, line: int, fault: str) -> None:
+        """Show a fault of a row, unless several rows before it had the same; `end` counts those."""
+        if fault in self._said or len(self._said) < _MOST_FAULTS:
+            self._said[fault] += 1
+        if self._said[fault] <= _MOST_SAME:
+            note(f"line {line}: {fault}")
 
     def summary(self) -> str:
         return f"{self.accepted:,} {self._verb}, {self.refused:,} refused"
 
     def end(self) -> None:
+        for fault, count in self._said.items():
+            if count > _MOST_SAME:
+                note(f"{count - _MOST_SAME:,} more: {fault}")
         if not (self._quiet or self._as_json):
             show(self.summary())
