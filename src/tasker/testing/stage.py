@@ -273,5 +273,14 @@ def _why_open(task: Task, now: datetime) -> str:
         advice = "answer its question: handle.input(name, value)"
     elif (due := task.next_attempt_at or task.run_at) is not None and due > now:
         left = due - now
-        advice = f"it is due in {left}: advance(seconds={left.total_seconds():g}) of the kit moves the clock"
+        advice = f"it is due in {left}: advance({_measure(left)}) of the kit moves the clock"
     return f"task {task.task_id} of type {task.type} is {task.status}{detail}, and nothing more is due; {advice}"
+
+
+def _measure(time: timedelta) -> str:
+    """Return a time as an argument of `advance`, in its largest unit without a fraction: days=14, minutes=90."""
+    for unit in ("days", "hours", "minutes"):
+        count, rest = divmod(time, timedelta(**{unit: 1}))
+        if count and not rest:
+            return f"{unit}={count}"
+    return f"seconds={time.total_seconds()!r}".removesuffix(".0")
