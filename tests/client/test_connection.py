@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 from urllib.parse import unquote
 
@@ -203,9 +204,10 @@ def test_a_reply_that_is_not_a_task(body: object, connect: Connect) -> None:
 def test_no_service(connect: Connect, sleeper: Sleeper) -> None:
     with held_port() as port:
         url = f"http://127.0.0.1:{port}"
-        with connect(url) as client, pytest.raises(Unreachable, match=f"no answer from {url}"):
+        with connect(url) as client, pytest.raises(Unreachable, match=f"no answer from {url}") as caught:
             client.get(TASK_ID)
     assert len(sleeper.pauses) == 2
+    assert "httpx2" not in "".join(format_exception(caught.value)).replace(__file__, ""), "its message says all"
 
 
 def test_what_every_request_carries(connect: Connect) -> None:

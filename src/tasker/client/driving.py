@@ -183,7 +183,7 @@ class _Line:
         try:
             reply = driver.http.request(**_arguments(driver.exchange, request))
         except httpx2.RequestError as error:
-            raise _no_answer(driver.exchange, error) from error
+            raise _no_answer(driver.exchange, error) from None
         return self.note(_reply(reply, start, reply.content))
 
     def open(self, request: Request) -> Reply:
@@ -195,7 +195,7 @@ class _Line:
             )
             content = self.reply.read() if self.reply.status_code >= 300 else b""
         except httpx2.RequestError as error:
-            raise _no_answer(driver.exchange, error) from error
+            raise _no_answer(driver.exchange, error) from None
         self.pieces, self.lines = self.reply.iter_bytes(), Lines()
         return self.note(_reply(self.reply, start, content))
 
@@ -206,7 +206,7 @@ class _Line:
         except StopIteration:
             return None
         except httpx2.RequestError as error:
-            raise _no_answer(self.driver.exchange, error) from error
+            raise _no_answer(self.driver.exchange, error) from None
 
     def close(self) -> None:
         if self.reply is not None:
@@ -317,7 +317,7 @@ class _AsyncLine:
         try:
             reply = await driver.http.request(**_arguments(driver.exchange, request))
         except httpx2.RequestError as error:
-            raise _no_answer(driver.exchange, error) from error
+            raise _no_answer(driver.exchange, error) from None
         return self.note(_reply(reply, start, reply.content))
 
     async def open(self, request: Request) -> Reply:
@@ -328,7 +328,7 @@ class _AsyncLine:
             self.reply = await driver.http.send(wanted, stream=True)
             content = await self.reply.aread() if self.reply.status_code >= 300 else b""
         except httpx2.RequestError as error:
-            raise _no_answer(driver.exchange, error) from error
+            raise _no_answer(driver.exchange, error) from None
         self.pieces, self.lines = self.reply.aiter_bytes(), Lines()
         return self.note(_reply(self.reply, start, content))
 
@@ -339,7 +339,7 @@ class _AsyncLine:
         except StopAsyncIteration:
             return None
         except httpx2.RequestError as error:
-            raise _no_answer(self.driver.exchange, error) from error
+            raise _no_answer(self.driver.exchange, error) from None
 
     async def close(self) -> None:
         if self.reply is not None:
