@@ -73,6 +73,8 @@ class _Values:
         self.are_files = not is_option and name in _FILES
         if name == "profile" or self._words[0] == "profile":
             return _find_profiles()
+        if is_option and name == "status":
+            return _find_statuses(self._words[-1])
         if is_option or name in {"task_id", "type"}:
             find = _OPTIONS.get(name)
         else:
@@ -124,6 +126,15 @@ def _find_profiles() -> list[tuple[str, str]]:
         return [(profile.name, profile.url) for profile in read_client_config().profiles.values()]
     except ConfigError:
         return []
+
+
+def _find_statuses(text: str) -> list[tuple[str, str]]:
+    """Return what a list of statuses, with commas, may become."""
+    from tasker.model import Status
+
+    given = text.partition("=")[2] if text.startswith("--") else text
+    before = given[: given.rfind(",") + 1]
+    return [(f"{before}{status}", "") for status in Status if status not in before.split(",")]
 
 
 def _types(client: Tasker) -> Found:
