@@ -64,8 +64,10 @@ def test_statistics_are_shown_by_type_or_in_all(here: Here, service: Server) -> 
         client.run("sum", 4, 2)
     names = [line.split("\t")[0] for line in here("stats").out.splitlines()]
     assert {"sum", "all"} <= set(names)
-    (line,) = here("stats", "--group", "none", "--window", "24h").out.splitlines()
-    assert len(line.split("\t")) == 10
+    done = here("stats", "--group", "none", "--window", "24h")
+    header, line = done.out.splitlines()
+    assert header.split("\t")[:2] == ["NAME", "PENDING"]
+    assert (len(line.split("\t")), done.err) == (10, "")
     assert json.loads(here("stats", "--json").out)["window"] == "1h"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +28,8 @@ def stats(
 ) -> int:
     """Show what happened to tasks in a window of time, and how many are open: counts, run and waiting times.
 
+    In a pipe the first line names the columns.
+
     Parameters
     ----------
     window
@@ -41,7 +44,7 @@ def stats(
         Only tasks of this owner.
     """
     from tasker.cli.service import to_json
-    from tasker.cli.terminal import note, print_table, show
+    from tasker.cli.terminal import print_table, show
 
     with output.connect() as client:
         found = client.stats(window=window, group=group, type=type, queue=queue, owner=owner)
@@ -49,11 +52,10 @@ def stats(
         show(to_json(found))
         return Exit.OK
     rows = [(one.name, *_figures(one.total, one.open)) for one in found.items]
-    print_table(
-        ("" if group == "none" else group.upper(), *_HEADER), [*rows, ("all", *_figures(found.total, found.open))]
-    )
-    for line in _notes(found):
-        note(line)
+    header = ("NAME" if group == "none" else group.upper(), *_HEADER)
+    print_table(header, [*rows, ("all", *_figures(found.total, found.open))], is_named=True)
+    if sys.stdout.isatty():
+        show("\n".join(_notes(found)))
     return Exit.OK
 
 

@@ -160,7 +160,8 @@ def _lines(task: Task) -> Iterator[str]:
     if task.error is not None:
         yield f"error:     {task.error.title}: {task.error.detail}"
         yield from (f"           {line}" for line in (task.error.traceback or "").splitlines())
-    yield f"attempts:  {task.attempt} ({task.tries_left} tries left)"
+    tries = "1 try" if task.tries_left == 1 else f"{task.tries_left} tries"
+    yield f"attempts:  {task.attempt} ({tries} left)"
     times = {"submitted": task.created_at, "started": task.started_at, "finished": task.finished_at}
     times |= {_NEXT.get(task.reason or "", "next try"): task.next_attempt_at} if task.status == "pending" else {}
     yield from (f"{name + ':':<10} {local(time)}" for name, time in times.items() if time)

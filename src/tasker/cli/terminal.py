@@ -66,10 +66,13 @@ def confirm(question: str, *, default: bool = True) -> bool:
     return answer.strip().lower() in {"y", "yes"} or (default and answer == "\n")
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows: on a terminal aligned, cut to its width, with a header; elsewhere tab-separated and complete."""
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, is_named: bool = False) -> None:
+    """Print rows: on a terminal aligned, cut to its width, with a header; elsewhere tab-separated and complete.
+
+    is_named: the header is printed elsewhere, too.
+    """
     if not sys.stdout.isatty():
-        for row in rows:
+        for row in [header, *rows] if is_named else rows:
             print("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
         return
     lines = [[printable(cell).replace("\n", " ") for cell in row] for row in [header, *rows]]
