@@ -30,6 +30,13 @@ def test_a_schedule_is_created_shown_and_removed(tmp_path: Path) -> None:
         assert schedule("pause", "nightly").err == "Schedule nightly: paused.\n"
         assert json.loads(schedule("show", schedule_id, "--json").out)["paused"] is True
         assert schedule("resume", "nightly").err.startswith("Schedule nightly: in ")
+        changed = schedule("change", schedule_id, "b=3", "--interval", "2h", "--overlap", "skip", "--json")
+        found = json.loads(changed.out)
+        assert (found["cron"], found["interval"], found["overlap"]) == (None, 7200, "skip")
+        assert found["task"]["params"] == {"a": 4, "b": 3}
+        again = schedule("change", "nightly", "4", "2", "--cron", "0 3 * * *", "--time-zone", "Asia/Tokyo")
+        assert again.err.startswith("Schedule nightly: 0 3 * * * Asia/Tokyo, in ")
+        assert schedule("change", "nightly").code == 2
         task_id = schedule("trigger", "nightly").out.strip()
         assert tasker("get", task_id, "--wait", env={"TASKER_URL": server.url}, folder=tmp_path).out == "6\n"
         assert schedule("rm", "nightly").err == "Schedule nightly is erased.\n"

@@ -104,6 +104,62 @@ def show(which: Which, /, *, count: int = 5, output: Output = DEFAULT_OUTPUT) ->
 
 
 @app.command
+def change(
+    which: Which,
+    /,
+    *params: str,
+    type: str | None = None,
+    cron: str | None = None,
+    every: Annotated[str | None, Parameter(alias="--interval")] = None,
+    time_zone: str | None = None,
+    missed: str | None = None,
+    overlap: str | None = None,
+    name: str | None = None,
+    output: Output = DEFAULT_OUTPUT,
+) -> int:
+    """Change a schedule; what is not given stays as it is, and its id and its tasks, too.
+
+    Parameters
+    ----------
+    params
+        Params of its tasks, as for `tasker run`: those by name replace those of the same names, those by position all.
+    type
+        Another type of its tasks; then give all params.
+    cron
+        Another rule, instead of what it has: "30 2 * * *".
+    every
+        Another interval, instead of what it has: seconds, or a duration (90s, 5m, 2h, 1d, PT90S).
+    time_zone
+        Time zone of the cron rule.
+    missed
+        What to do about missed ticks: once, skip, all.
+    overlap
+        What to do at a tick while an earlier task is open: allow, skip, replace.
+    name
+        Another name.
+    """
+    from tasker.cli.params import UsageError
+    from tasker.cli.service import to_json
+    from tasker.cli.terminal import note, show
+
+    options = {"name": name, "time_zone": time_zone, "missed": missed, "overlap": overlap}
+    given: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
+    given |= _change_of_rule(cron, every)
+    if not (given or params or type is not None):
+        raise UsageError("give what to change: params, --cron, --every, --time-zone, --missed, --overlap, --name")
+    with output.connect() as client:
+        schedule = _find(client, which)
+        if params or type is not None:
+            given["task"] = _change_of_task(client, schedule, type, params)
+        changed = client.schedules.change(schedule.schedule_id, **given)
+    if output.json:
+        show(to_json(changed))
+    else:
+        note(f"Schedule {changed.name}: {_rule(changed)}, {_when(changed)}.")
+    return Exit.OK
+
+
+@app.command
 def pause(which: Which, /, *, service: Service = DEFAULT_SERVICE) -> int:
     """Pause a schedule: it has no ticks until it is resumed, and misses none."""
     return _change(which, service, paused=True)
@@ -145,6 +201,28 @@ def _change(which: str, service: Service, *, paused: bool) -> int:
         schedule = client.schedules.change(_find(client, which).schedule_id, paused=paused)
     note(f"Schedule {schedule.name}: {_when(schedule)}.")
     return Exit.OK
+
+
+def _change_of_rule(cron: str | None, every: str | None) -> dict[str, Any]:
+    """Return the fields of another rule, which takes the place of either kind. Raises UsageError."""
+    from tasker.cli.params import UsageError
+
+    if cron is not None and every is not None:
+        raise UsageError('give --cron ("30 2 * * *") or --every (90s, 5m, 1d), and not both')
+    return {} if cron is None and every is None else {"cron": cron, "interval": _interval(every)}
+
+
+def _change_of_task(client: Tasker, schedule: Schedule, type: str | None, words: tuple[str, ...]) -> dict[str, Any]:
+    """Return the submission of a schedule with what the words change. Raises UsageError."""
+    from tasker.cli.params import as_named, read_accepts
+    from tasker.cli.service import read_params_of
+
+    old = schedule.task
+    wanted = str(old["type"]) if type is None else type
+    params = read_params_of(client, wanted, words)
+    if type is None and isinstance(params, dict):
+        params = as_named(old.get("params"), read_accepts(client.find_type(wanted))) | params
+    return {**old, "type": wanted, "params": params}
 
 
 def _find(client: Tasker, which: str) -> Schedule:
