@@ -67,6 +67,7 @@ COMMANDS: dict[str, list[str]] = {
     "schedule add": ["ü {fault}", "reverse", "ü", "--every", "36000", "--json"],
     "schedule ls": ["--json"],
     "schedule show": ["{schedule}"],
+    "schedule change": ["--help"],
     "schedule pause": ["--help"],
     "schedule resume": ["--help"],
     "schedule rm": ["--help"],
