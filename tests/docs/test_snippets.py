@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,3 +88,16 @@ def test_other_modules_run_what_pages_leave_to_them() -> None:
             module = readme.PROJECT / page.needs.tested_by
             assert module.is_file(), f"{page.name}: there is no {page.needs.tested_by}"
             assert page.name in module.read_text(), f"{page.needs.tested_by} does not name {page.name}"
+
+
+def test_contexts_come_first() -> None:
+    """Type checkers can leave out the first parameter of a task, and no later one."""
+    blocks = [*readme.blocks(readme.TEXT), *(block for page in pages() for block in page.blocks)]
+    trees = [ast.parse(block.text) for block in blocks if block.language == "python"]
+    functions = [
+        node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    params = {node: [one.arg for one in (*node.args.args, *node.args.kwonlyargs)] for node in functions}
+    taking = [node for node in functions if "context" in params[node]]
+    assert len(taking) > 10
+    assert [node.name for node in taking if params[node][0] != "context"] == []
