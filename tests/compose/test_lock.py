@@ -27,6 +27,9 @@ WANTED = {
     "model": [MODEL_REQUIREMENT],
 }
 
+OLDER_HERE = {"python-dateutil"}
+"""Celery asks for an older release than the image has."""
+
 
 def text_of(lock: str) -> str:
     return (PROJECT / "requirements" / f"{lock}.txt").read_text()
@@ -64,13 +67,18 @@ def test_a_lock_has_what_is_asked_for(lock: str) -> None:
         assert wanted.specifier.contains(version_of(pinned[canonicalize_name(wanted.name)])), wanted
 
 
-def needed(requirement: Requirement) -> Iterator[Requirement]:
-    """Yield the requirements, in the image, of a package that is installed here."""
+def needed(requirement: Requirement, pin: Requirement) -> Iterator[Requirement]:
+    """Yield the requirements, in the image, of a package that is installed here.
+
+    A package of the tests may ask for an older release of it, whose requirements say nothing of the pinned one.
+    """
     try:
-        asked = distribution(requirement.name).requires or []
+        installed = distribution(requirement.name)
     except PackageNotFoundError:
         return
-    for one in map(Requirement, asked):
+    if canonicalize_name(requirement.name) in OLDER_HERE and installed.version != version_of(pin):
+        return
+    for one in map(Requirement, installed.requires or []):
         extras = requirement.extras or {""}
         if one.marker is None or any(one.marker.evaluate({**IMAGE, "extra": extra}) for extra in extras):
             yield one
@@ -86,7 +94,7 @@ def test_the_lock_is_whole() -> None:
             continue
         seen.add(str(one))
         assert canonicalize_name(one.name) in pinned, one
-        ahead += needed(one)
+        ahead += needed(one, pinned[canonicalize_name(one.name)])
     assert len(seen) > 30
 
 
