@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -39,8 +41,33 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+LOGGING = structlog.get_config()
+_configure = structlog.configure
+
+
+def _configure_for_one_test(**options: Any) -> None:
+    """Configure structlog so that no logger keeps the stream of the test that used it first."""
+    _configure(**{**options, "cache_logger_on_first_use": False})
+
+
+structlog.configure = _configure_for_one_test
 
 SAMPLE_TASKS = Path(__file__).with_name("sample_tasks.py")
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_one_test() -> Iterator[None]:
+    """Undo what a command that ran in this process has set up: its stream may be closed."""
+    yield
+    if structlog.get_config() != LOGGING:
+        _configure(**LOGGING)
+    root = logging.getLogger()
+    ours = [one for one in root.handlers if isinstance(one.formatter, structlog.stdlib.ProcessorFormatter)]
+    for handler in ours:
+        root.removeHandler(handler)
+    if ours:
+        root.setLevel(logging.WARNING)
+        logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")
