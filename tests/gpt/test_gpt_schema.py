@@ -413,8 +413,8 @@ async def test_the_local_model_writes_what_fits(recorder: Recorder) -> None:
     }  # fmt: skip
     gpt = Gpt(GptSettings(provider="local"))
     try:
-        person = await gpt.function(recorder.context, "Make up a person.", schema=schema, max_tokens=100)
-        mood = await gpt.function(recorder.context, "How are you?", schema={"enum": ["glad", "sad"]}, max_tokens=9)
+        person = await gpt.function(recorder.context, "Make up a person.", schema=schema, temperature=0, max_tokens=100)
+        mood = await gpt.function(recorder.context, "How are you?", schema={"enum": ["glad", "sad"]}, temperature=0)
     finally:
         await gpt.aclose()
     assert set(person) == {"name", "age", "mood"}
