@@ -49,24 +49,30 @@ def test_chosen_tasks(watched: Watched, stage: Stage) -> None:
 
 def test_a_receipt_is_followed_to_its_end_and_a_retry_undone(watched: Watched, stage: Stage) -> None:
     """The stage's receipts come after the first step, of 100 tasks."""
-    cancelled(stage, "followed", 150)
-    page = watched.goto("tasks?tag=followed")
-    page.locator("#rows .x").first.check()
-    press(page, ALL_THAT_MATCH)
-    press(page, "Retry 150 tasks")
-    expect(page.locator("[data-state=running]")).to_be_visible()
-    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    tag = next(tag for tag in ("followed", "followed-2", "followed-3") if _is_seen_running(watched, stage, tag))
+    page = watched.page
     page.evaluate("window.isTheSame = true")
     expect(page.locator("[data-state=done]")).to_be_visible()
     expect(page.locator("#receipt")).to_contain_text("150 done")
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
     assert page.evaluate("window.isTheSame")  # the stream changed it, no new page
-    assert statuses(stage, "followed") == ["pending"]
+    assert statuses(stage, tag) == ["pending"]
     press(page, "Undo")
     expect(page.locator("#receipt")).to_contain_text("It undoes an earlier retry")
     expect(page.locator("[data-state=done]")).to_be_visible()
     expect(page.locator("#receipt")).to_contain_text("150 done")
-    assert statuses(stage, "followed") == ["cancelled"]
+    assert statuses(stage, tag) == ["cancelled"]
+
+
+def _is_seen_running(watched: Watched, stage: Stage, tag: str) -> bool:
+    """Retry 150 tasks; return whether the receipt is there before the second step, which a busy machine may miss."""
+    cancelled(stage, tag, 150)
+    page = watched.goto(f"tasks?tag={tag}")
+    page.locator("#rows .x").first.check()
+    press(page, ALL_THAT_MATCH)
+    press(page, "Retry 150 tasks")
+    expect(page.locator("#receipt")).to_be_visible()
+    return page.get_by_role("button", name="Stop").is_visible() and page.locator("[data-state=running]").is_visible()
 
 
 def test_all_that_match_without_scripts(scriptless: Watched, stage: Stage) -> None:
