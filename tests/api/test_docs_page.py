@@ -75,6 +75,7 @@ def test_a_key_opens_the_docs_and_is_sent_along(watched: Watched) -> None:
     assert "`" not in shown.partition("Curl")[0]
 
 
+@pytest.mark.long
 def test_the_key_lasts_as_long_as_the_tab(watched: Watched) -> None:
     page, url = watched.page, watched.url
     page.goto(f"{url}/docs")
@@ -92,6 +93,7 @@ def test_the_key_lasts_as_long_as_the_tab(watched: Watched) -> None:
     expect(page.get_by_text("This service asks for a key.")).to_be_visible()
 
 
+@pytest.mark.long
 def test_without_keys_the_docs_are_open(browser: Browser, tmp_path: Path) -> None:
     with run_server(tmp_path) as server:
         watched = watch(browser, server)

@@ -106,7 +106,10 @@ def test_a_worker_killed_between_the_end_and_its_record_runs_the_task_again(flee
     assert ends == list(range(1, len(endings) + 1)), "each run had its effect, and is told of"
 
 
-@pytest.mark.parametrize(("type", "wakes"), [("gated", "after"), ("gated", "during"), ("gated_in_child", "during")])
+@pytest.mark.parametrize(
+    ("type", "wakes"),
+    [("gated", "after"), pytest.param("gated", "during", marks=pytest.mark.long), ("gated_in_child", "during")],
+)
 def test_a_frozen_worker_that_wakes_changes_nothing(fleet: Fleet, type: str, wakes: str) -> None:
     """Rows 5 and 6: stopped past its lease; its function ends after the second attempt has, or while that runs."""
     with fleet.api() as server, Client(server) as client, Watch(server), fleet.worker() as frozen:

@@ -57,7 +57,7 @@ def test_every_call_of_a_function_that_waits(house: Opener, type_: str) -> None:
     assert {"step_started", "step_completed", "input_required", "input_given"} <= set(kinds)
 
 
-@pytest.mark.parametrize("type_", ["tree", "tree_in_child"])
+@pytest.mark.parametrize("type_", ["tree", pytest.param("tree_in_child", marks=pytest.mark.long)])
 def test_parents_of_parents_need_one_slot(house: Opener, type_: str) -> None:
     with house(**ONE_AT_A_TIME).open() as (home, _):
         done = home.end(home.submit(type_, 3), limit=90)
