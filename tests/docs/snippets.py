@@ -133,7 +133,9 @@ class Reader:
     def _exec(self, example: readme.Example) -> str:
         printed = io.StringIO()
         code = compile(self._real(example.text), example.name, "exec")
-        before = set(sys.modules)
+        own = {path.stem for path in self.folder.iterdir()}
+        hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in own}
+        before = set(sys.modules)  # other tests have modules of the same names
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
             patch.chdir(self.folder)
             patch.syspath_prepend(str(self.folder))
@@ -145,6 +147,7 @@ class Reader:
                 for name in set(sys.modules) - before:
                     if str(getattr(sys.modules[name], "__file__", "")).startswith(str(self.folder)):
                         del sys.modules[name]
+                sys.modules.update(hidden)
         return self._shown(printed.getvalue())
 
     def _shown(self, printed: str) -> str:
