@@ -144,7 +144,9 @@ async def test_all_calls_do_the_same_as_in_a_child(rig: Rig, type_name: str) -> 
 
 
 async def test_threads_of_a_function_wait_and_park_together(rig: Rig) -> None:
-    running = rig.start("sleep_in_threads", stepper=Store().stepper())
+    stepper = Store().stepper()
+    stepper.before[Await] = lambda _: stepper.until(Await, 3)  # else it parks before the last one waits
+    running = rig.start("sleep_in_threads", stepper=stepper)
     assert await running.outcome() == Parked(Wait(until=START + timedelta(hours=2), children=("render",)))
 
 

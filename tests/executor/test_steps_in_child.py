@@ -75,7 +75,9 @@ async def test_all_calls_do_the_same_wherever_a_function_runs(
 
 
 async def test_threads_wait_together_and_park_together(rig: Rig, store: Store) -> None:
-    running = rig.start("sleep_in_threads", stepper=store.stepper())
+    stepper = store.stepper()
+    stepper.before[Await] = lambda _: stepper.until(Await, 3)  # else it parks before the last one waits
+    running = rig.start("sleep_in_threads", stepper=stepper)
     waits = Wait(until=START + timedelta(hours=2), children=("render",))
     assert await running.outcome() == Parked(waits)
     assert running.recorder.chunks == ["Parking"] * 2
