@@ -141,7 +141,12 @@ async def test_every_list_and_stream_has_a_case(rig: Rig) -> None:
     assert set(lists_and_streams(rig)) == set(LISTS)
 
 
-@pytest.mark.parametrize("name", [name for name, case in LISTS.items() if not isinstance(case, str)])
+STALLED = [name for name, case in LISTS.items() if not isinstance(case, str)]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name == "submit_batch" else []) for name in STALLED]
+)
 async def test_stalled_clients_cost_little(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(buffers, "PATIENCE", 0.0)
     rig = await make_rig(max_buffered=BUFFERED)

@@ -116,7 +116,7 @@ async def test_one_that_cannot_be_fired_keeps_no_other_from_being_fired(
     assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
 
 
-@pytest.mark.parametrize("reason", ["slow", "broken"])
+@pytest.mark.parametrize("reason", ["slow", pytest.param("broken", marks=pytest.mark.long)])
 async def test_many_that_cannot_be_fired_keep_no_other_from_being_fired(
     service: Service, engine: SqliteEngine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:

@@ -26,7 +26,7 @@ RULES = {
 
 
 @pytest.mark.parametrize(
-    "look", [pytest.param(look, marks=[pytest.mark.long] if look == "dark" else []) for look in LOOKS]
+    "look", [pytest.param(look, marks=[] if look == "light" else [pytest.mark.long]) for look in LOOKS]
 )
 def test_every_page(browser: Browser, server: Server, ids: dict[str, str], look: str) -> None:
     context = browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
