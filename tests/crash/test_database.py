@@ -62,7 +62,7 @@ def test_a_database_that_crashes_again_and_again_loses_nothing(fleet: Fleet, clu
         assert client.all_ids() == set(load.accepted.values())
 
 
-@pytest.mark.parametrize("when", ["after", "before"])
+@pytest.mark.parametrize("when", ["after", pytest.param("before", marks=pytest.mark.long)])
 def test_commits_cut_off_at_random_lose_nothing(fleet: Fleet, proxy: Proxy, when) -> None:
     """Rows 22 and 23: replies to COMMIT that are lost, and COMMITs that never arrive, for servers and workers."""
     with fleet.worker(url=proxy.url), fleet.api(url=proxy.url) as server, Client(server) as client:

@@ -69,7 +69,7 @@ def _reset_connections(island: Island) -> None:
         reset += island.reset()
 
 
-@pytest.mark.parametrize("harm", [_lose_packets, _reset_connections])
+@pytest.mark.parametrize("harm", [_lose_packets, pytest.param(_reset_connections, marks=pytest.mark.long)])
 def test_a_bad_network_loses_no_task_and_doubles_none(fleet: Fleet, island: Island, harm) -> None:
     """Row 26: servers and workers whose packets from the database are lost, or whose connections are reset."""
     with fleet.api(**island.options) as server, fleet.worker(**island.options), Client(server) as client:
