@@ -165,6 +165,17 @@ async def test_waits_end_when_the_service_stops(rig: Rig) -> None:
     assert (await rig.client.get("/readyz")).status_code == 503
 
 
+async def test_a_process_that_hands_over_ends_waits_and_tells_of_no_restart(rig: Rig) -> None:
+    """A client goes on with the process that follows, on the same socket: it need not know."""
+    waits = asyncio.create_task(rig.client.post("/task?wait=60", json=SUM))
+    await until_waiting(rig, 1)
+    rig.service.stop(hands_over=True)
+    async with asyncio.timeout(30):
+        replies = [await waits, await rig.client.post("/task?wait=60", json=SUM)]
+    assert [(reply.status_code, reply.json()["reason"]) for reply in replies] == [(202, "queued")] * 2
+    assert (await rig.client.get("/readyz")).status_code == 503
+
+
 async def test_a_stop_with_other_workers_keeps_no_client_waiting(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """If one of several processes that share a store stops, its clients do not wait: other workers run the tasks."""
     task_id = await rig.submit()

@@ -74,6 +74,7 @@ class Service:
         open_queues = OpenQueues(engine.queues, clock, max_queues, is_shared=is_shared)
         store_check = StoreCheck(engine.check, clock)
         self._hub = hub
+        self._hands_over = False
         self.registry = registry
         self.audit = Audit(engine.audit, cursors)
         self.keys = Keys(engine.keys, clock, is_shared=is_shared)
@@ -86,7 +87,7 @@ class Service:
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine.webhooks, clock, cursors)
         self.feed = Feed(engine.journal, hub, cursors, is_shared=is_shared)
-        self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed, load)
+        self.waiting = Waiting(engine, clock, history or History(), self._is_restarting, load)
         self.readiness = ReadinessCheck(store_check, self.queues, registry, hub, health)
         reading = Reading(registry, clock, url_rules or UrlRules())
         self._check_threads = reading.threads
@@ -128,9 +129,16 @@ class Service:
         """Whether the service is about to end."""
         return self._hub.closed
 
-    def stop(self) -> None:
-        """End every wait now; readiness then says that the service is stopping."""
+    def stop(self, *, hands_over: bool = False) -> None:
+        """End every wait now; readiness then says that the service is stopping.
+
+        hands_over: another process goes on with the same socket, so that no reply tells of a restart.
+        """
+        self._hands_over = hands_over
         self._hub.close()
+
+    def _is_restarting(self) -> bool:
+        return self._hub.closed and not self._hands_over
 
     def close(self) -> None:
         """End the threads of checks that are idle."""

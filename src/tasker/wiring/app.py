@@ -237,7 +237,7 @@ async def _run(
             settle_memory()
             await started(app)
             await shutdown.stopping.wait()
-            app.service.stop()  # waits return
+            app.service.stop(hands_over=hands_over)  # waits return
             if not hands_over:
                 return 0 if await app.drain(shutdown.force) else FORCED
         return 0 if await app.drain(shutdown.force) else FORCED
