@@ -38,6 +38,13 @@ def test_reports_wait_longer_while_many_attempts_report(talking: int, times: int
     assert pace.next(now + 1) - (now + 1) <= FLUSH_AFTER, "when most have fallen silent, the rest are told at once"
 
 
+def _flush(report: ReportBuffer) -> None:
+    """Store now what waits for the timer, as the timer does when it is due."""
+    assert report._timer is not None
+    report._timer.cancel()
+    report._flush()
+
+
 class _Store:
     """Refuses the first report."""
 
@@ -59,7 +66,7 @@ async def test_what_could_not_be_stored_is_stored_once(says_more: bool) -> None:
     report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock())
     report.output("a")
     report.progress(Progress(fraction=0.5))
-    report._flush()
+    _flush(report)
     if says_more:
         report.progress(Progress(fraction=0.75))
     left = await report.finish()
@@ -157,9 +164,7 @@ async def test_progress_that_is_stored_counts() -> None:
     report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock(), max_output=1000)
     for number in range(50):
         report.progress(Progress(fraction=number / 50, message="x" * 100))
-        if report._timer is not None:
-            report._timer.cancel()
-        report._flush()
+        _flush(report)
         assert report._storing is not None
         await report._storing
     report.progress(Progress(fraction=1.0))
@@ -179,7 +184,7 @@ async def test_a_function_that_reports_faster_than_is_stored_has_to_wait() -> No
         report.output("x" * 1000)
         assert len(told) == 0
     report.when_not_full(lambda: told.append(1))
-    report._flush()
+    _flush(report)
     storing = report._storing
     assert storing is not None
     await asyncio.sleep(0)
@@ -200,7 +205,7 @@ async def test_an_attempt_that_is_no_longer_the_current_one_holds_nothing() -> N
     gone: Any = Gone()
     report = ReportBuffer(gone, Lease(uuid4(), 1), ManualClock())
     report.output("x")
-    report._flush()
+    _flush(report)
     assert report._storing is not None
     await report._storing
     for _ in range(1000):
@@ -244,7 +249,7 @@ async def test_who_waits_for_room_goes_on_whatever_the_store_raises(scrubs: bool
     report.when_not_full(lambda: room.set_result(report._held))
     assert report.is_full
     assert not room.done()
-    report._flush()
+    _flush(report)
     report.output("b")
     assert await asyncio.wait_for(room, 20) == 1 + 64, "what was said meanwhile still waits"
     assert not report.is_full
@@ -256,7 +261,7 @@ async def test_who_waits_for_room_waits_on_while_the_store_is_away() -> None:
     report.output("a" * (MAX_HELD + 1))
     room = asyncio.Event()
     report.when_not_full(room.set)
-    report._flush()
+    _flush(report)
     while not store.refused:
         await asyncio.sleep(0)
     assert report.is_full
