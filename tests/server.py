@@ -1,4 +1,4 @@
-"""Real processes for tests: `python -m tasker serve` (or `worker`), each on a port that is held for it."""
+"""Real processes for tests: `tasker serve` (or `worker`), each on a port that is held for it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import BinaryIO
+
+from tests.forking import Forked, forks
+
+Process = subprocess.Popen[bytes] | Forked
 
 LOOPBACK = "127.0.0.1"
 START_LIMIT = 60.0
@@ -25,7 +30,7 @@ class Server:
 
     url: str
     port: int
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     data_dir: Path
     log_start: int = 0
@@ -140,16 +145,33 @@ def _start(
     log = folder / f"{name}.log"
     log_start = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*under, sys.executable, "-m", "tasker", *command, "--host", host, "--port", str(port)],
-            cwd=folder,
-            env=clean_environment(**env),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+        process = _start_process([*command, "--host", host, "--port", str(port)], folder, env, under, output)
     return Server(f"http://{host}:{port}", port, process, log, folder / "data", log_start)
+
+
+def _start_process(
+    words: list[str], folder: Path, env: Mapping[str, str], under: tuple[str, ...], output: BinaryIO
+) -> Process:
+    """Start `tasker`: as a fork, unless something has to be there before Python starts."""
+    environment = clean_environment(**env)
+    if not under and has_only_settings(env):
+        with open(os.devnull) as nothing:
+            streams = (nothing.fileno(), output.fileno(), output.fileno())
+            return forks().start(words, streams, env=environment, folder=folder)
+    return subprocess.Popen(
+        [*under, sys.executable, "-m", "tasker", *words],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+def has_only_settings(env: Mapping[str, str]) -> bool:
+    """Tell whether an environment changes nothing that Python or the system read as a process starts."""
+    return all(name.startswith(("TASKER_", "OPENAI_")) for name in env)
 
 
 def _wait_until(server: Server, is_ready: Callable[[], bool]) -> None:
@@ -177,7 +199,7 @@ def _has_banner(server: Server) -> bool:
     return b"stop: Ctrl-C" in server.log.read_bytes()[server.log_start :]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Process) -> None:
     """End the process (also one that is stopped); whatever it left in its session is ended with it."""
     if process.poll() is None:
         process.send_signal(signal.SIGCONT)

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.cli.forking import forks
-from tests.server import clean_environment
+from tests.forking import forks
+from tests.server import clean_environment, has_only_settings
 
 LIMIT = 60.0
 _SERVICES = {("serve",), ("worker",), ("dev",)}
@@ -35,7 +35,7 @@ def tasker(*args: str, env: Mapping[str, str] | None = None, input: str = "", fo
     A fork is enough for a command that is no service, in an environment that does not change how Python starts.
     """
     env = env or {}
-    if args[:1] in _SERVICES or not all(name.startswith(("TASKER_", "OPENAI_")) for name in env):
+    if args[:1] in _SERVICES or not has_only_settings(env):
         return _in_a_process(args, env, input, folder)
     return _in_a_fork(args, env, input, folder)
 

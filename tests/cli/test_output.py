@@ -16,7 +16,7 @@ import pytest
 from tasker.cli import _COMMANDS, build
 from tasker.client import SubmitOptions, Tasker
 from tests.cli.command import LIMIT, Done, tasker
-from tests.cli.forking import forks
+from tests.forking import forks
 from tests.server import Server, clean_environment
 
 TASKER = [sys.executable, "-m", "tasker"]
