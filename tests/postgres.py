@@ -19,9 +19,11 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
+import psycopg
 import pytest
 
 from tests.server import hold_port
@@ -55,6 +57,7 @@ class Cluster:
         self._binaries = binaries
         self._names = (f"test_{count}" for count in itertools.count(1))
         self._process: subprocess.Popen[bytes] | None = None
+        self._connection: psycopg.Connection[Any] | None = None
 
     @property
     def url(self) -> str:
@@ -72,12 +75,31 @@ class Cluster:
     def fresh_database(self, template: str = "template0") -> str:
         """Create an empty database (or a copy of `template`) and return its URL."""
         name = next(self._names)
-        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url_of(name)
 
     def drop_database(self, url: str) -> None:
         """Drop a database; end remaining connections to it."""
-        self.sql(f"DROP DATABASE IF EXISTS {database_of(url)} WITH (FORCE)")
+        self.execute(f"DROP DATABASE IF EXISTS {database_of(url)} WITH (FORCE)")
+
+    def execute(self, statements: str) -> None:
+        """Run SQL over a connection that is kept, faster than `sql`. Several statements commit together."""
+        try:
+            self._connected().execute(statements)
+        except psycopg.OperationalError:  # the server has been stopped since the last time
+            self.disconnect()
+            self._connected().execute(statements)
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            self._connection = psycopg.connect(self.url, autocommit=True)
+        return self._connection
+
+    def disconnect(self) -> None:
+        """Close the connection of `execute`."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def sql(self, statement: str, database: str = "postgres") -> list[list[str]]:
         """Run SQL by psql, outside every loop and pool; return the rows as text."""
@@ -285,6 +307,7 @@ def _psql(binaries: Path) -> str:
 
 
 def end(made: Cluster) -> None:
+    made.disconnect()
     with suppress(ProcessLookupError):
         made.stop("immediate")
     shutil.rmtree(made.folder, ignore_errors=True)

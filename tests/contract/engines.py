@@ -59,13 +59,16 @@ CREATE FUNCTION clockwork.now() RETURNS timestamptz STABLE LANGUAGE sql
 
 CREATE FUNCTION clockwork.clear(used text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    written text;
     one record;
 BEGIN
     SET LOCAL session_replication_role = replica;  -- no triggers
-    SELECT string_agg(format('%I.%I', used, relname), ', ') INTO written FROM pg_class
-    WHERE relnamespace = used::regnamespace AND relkind = 'r' AND relname <> 'migration' AND pg_relation_size(oid) > 0;
-    EXECUTE 'TRUNCATE ' || written;
+    FOR one IN
+        SELECT relname AS name, pg_relation_size(oid) > 1000000 AS is_large FROM pg_class
+        WHERE relnamespace = used::regnamespace AND relkind = 'r' AND relname <> 'migration'
+            AND pg_relation_size(oid) > 0
+    LOOP  -- of few rows, DELETE takes a fifth of the time: TRUNCATE makes new files, for each index too
+        EXECUTE format(CASE WHEN one.is_large THEN 'TRUNCATE %I.%I' ELSE 'DELETE FROM %I.%I' END, used, one.name);
+    END LOOP;
     FOR one IN SELECT sequencename AS name FROM pg_sequences WHERE schemaname = used LOOP
         EXECUTE format('ALTER SEQUENCE %I.%I RESTART', used, one.name);
     END LOOP;
@@ -82,7 +85,7 @@ def _schema_of(folder: Path, clock: Clock) -> str:
     """Return the schema of a folder's store: a new one, or one that is as new."""
     if folder not in _taken and _free:
         _taken[folder] = _free.pop()
-        cluster().sql(_as_new(_taken[folder], clock))
+        cluster().execute(_as_new(_taken[folder], clock))
     return _taken.setdefault(folder, f"store_{next(_numbers)}")
 
 
