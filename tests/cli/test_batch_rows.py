@@ -87,8 +87,10 @@ def test_members_are_chosen_by_the_map() -> None:
         ("[1", "sum", "expected the params: an object or array, in JSON"),
         ("[1,2]", None, "for rows of params give --type"),
         ('{"a": NaN}', "sum", "in JSON"),
-        ("[" * 600 + "]" * 600, "sum", "more than 500 levels"),
+        ("[" * 600 + "]" * 600, "sum", "more than 64 levels"),
         (b'["\xff"]', "sum", ""),
+        ('{"type": "sum", "params": [1], "params": [2]}', None, "'params'"),
+        ('{"a": 1, "a": 2}', "sum", "'a'"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_refused_alone(text: str | bytes, type: str | None, said: str) -> None:

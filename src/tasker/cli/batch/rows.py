@@ -11,7 +11,9 @@ from msgspec import Raw
 
 from tasker.cli.batch.items import Format, Item, read_items
 from tasker.cli.params import Accepts, UsageError, read_cell
+from tasker.errors import Invalid, Malformed
 from tasker.validation.encoding import encode_strict
+from tasker.validation.jsontext import read_json
 
 UNREADABLE = "The row cannot be read"
 """The title of a row's own fault."""
@@ -95,6 +97,8 @@ def _read_json(item: Item, shape: Shape) -> Row:
     except (msgspec.DecodeError, RecursionError) as error:
         wanted = "an object: a submission" if shape.type is None else "the params: an object or array"
         return Row(item.line, None, f"expected {wanted}, in JSON: {error}")
+    if fault := _find_repeated(text):
+        return Row(item.line, None, fault)
     if shape.type is None:
         return _read_submission(item.line, members, shape)
     if isinstance(members, list):
@@ -102,6 +106,17 @@ def _read_json(item: Item, shape: Shape) -> Row:
             return Row(item.line, None, "expected an object: params by name, to put others beside them")
         return Row(item.line, _with_options({"type": shape.type, "params": Raw(text)}, shape))
     return Row(item.line, _with_options({"type": shape.type, "params": _choose(members, shape)}, shape))
+
+
+def _find_repeated(text: bytes) -> str:
+    """Return what a service would refuse and the decoder of the row has dropped: a member that is there twice."""
+    try:
+        read_json(text)
+    except Malformed as error:
+        return str(error)
+    except Invalid:  # the service names these faults by their places
+        pass
+    return ""
 
 
 def _read_submission(line: int, members: dict[str, Raw] | list[Raw], shape: Shape) -> Row:
