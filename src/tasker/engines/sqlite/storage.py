@@ -227,10 +227,11 @@ def _migrate(connection: apsw.Connection, path: Path) -> list[str]:
     is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
     if not is_empty and connection.pragma("application_id") != _APPLICATION_ID:
         raise ConfigError(f"{path} is not a Tasker database: choose another TASKER_DATA_DIR")
-    for number, script in known:
-        if number > version:
-            with connection:
-                connection.execute(script).fetchall()
-                connection.pragma("application_id", _APPLICATION_ID)
-                connection.pragma("user_version", number)
+    with connection if is_empty else contextlib.nullcontext():  # a new file takes one commit, not one for each step
+        for number, script in known:
+            if number > version:
+                with connection:
+                    connection.execute(script).fetchall()
+                    connection.pragma("application_id", _APPLICATION_ID)
+                    connection.pragma("user_version", number)
     return [f"{number:04}" for number, _ in known if number > version]
