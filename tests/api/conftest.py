@@ -18,7 +18,7 @@ from tasker.api.app import build_app
 from tasker.api.replies import ASGIApp
 from tasker.builtin import builtin_registry
 from tasker.config.settings import Settings
-from tasker.engines.sqlite import SqliteEngine, open_sqlite
+from tasker.engines.sqlite import SqliteEngine
 from tasker.metrics import Metrics
 from tasker.model import PartitionStats, Task, WorkerInfo
 from tasker.model.keys import Scope
@@ -27,6 +27,7 @@ from tasker.service import Service
 from tasker.service.hub import Hub
 from tasker.service.keys import NewKey
 from tasker.testing import Driver, ManualClock
+from tests.stores import open_store
 
 TOKEN = "a-token-of-more-than-16-characters"
 TYPES = ("sum", "reverse", "named", "echo")
@@ -112,7 +113,7 @@ async def make_rig(tmp_path: Path) -> AsyncIterator[MakeRig]:
 @contextlib.asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[Rig]:
     clock, hub, health = ManualClock(), Hub(), FakeHealth()
-    async with open_sqlite(settings.database_file, clock) as engine:
+    async with open_store(settings.database_file, clock) as engine:
         engine.watch(hub.publish)
         registry = builtin_registry(None)
         registry.add(named)

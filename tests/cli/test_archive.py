@@ -15,10 +15,10 @@ from msgspec import structs
 
 from tasker.archive import files as archive
 from tasker.clock import SystemClock
-from tasker.engines.sqlite import open_sqlite
 from tasker.model.archive import StoredTask
 from tasker.testing import make_draft
 from tests.cli.command import Done, on_terminal, tasker
+from tests.stores import open_store
 
 NOWHERE = {"TASKER_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing", "TASKER_LOG_LEVEL": "error"}
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 async def _fill(path: Path) -> None:
     clock = SystemClock()
-    async with open_sqlite(path, clock) as engine:
+    async with open_store(path, clock) as engine:
         await engine.submit([make_draft(clock.now(), delay=timedelta(hours=1)) for _ in range(3)])
 
 

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from tests.postgres import cluster
+from tests.stores import open_store
 
 from tasker.clock import Clock
 from tasker.engines.postgres import open_postgres
 from tasker.engines.postgres.sql import migrations
 from tasker.engines.protocol import Engine
-from tasker.engines.sqlite import open_sqlite
 
 Opening = AbstractAsyncContextManager[Engine]
 
 
 def _sqlite(folder: Path, clock: Clock, **options: Any) -> Opening:
-    return open_sqlite(folder / "data" / "tasker.db", clock, **options)
+    return open_store(folder / "data" / "tasker.db", clock, **options)
 
 
 def postgres_engine(folder: Path, clock: Clock, *, schema: str | None = None, **options: Any) -> Opening:

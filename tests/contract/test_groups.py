@@ -11,9 +11,9 @@ import pytest
 from msgspec import json, structs
 from tests.contract.conftest import Changes, MakeEngine
 from tests.contract.webhooks import make_webhook
+from tests.stores import open_store
 
 from tasker.engines.protocol import Engine
-from tasker.engines.sqlite import open_sqlite
 from tasker.errors import Conflict, Invalid
 from tasker.model import AfterGroup, Change, Draft, Extra, Receipt, RetryPolicy, Status, TaskFilter
 from tasker.model.archive import StoredTask
@@ -383,7 +383,7 @@ async def test_groups_are_imported_with_their_tasks(
     make_engine: MakeEngine, clock: ManualClock, tmp_path: Path, is_ended: bool
 ) -> None:
     """What waits for a group goes on there, even if the tasks of the group come after it."""
-    async with open_sqlite(tmp_path / "source" / "tasker.db", clock) as source:
+    async with open_store(tmp_path / "source" / "tasker.db", clock) as source:
         driver = Driver(source, clock)
         await give(driver, in_group(driver), in_group(driver))
         [waiting] = await give(driver, waits_for(driver, when="ended"))

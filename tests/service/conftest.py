@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.stores import open_store
 
 from tasker import task
-from tasker.engines.sqlite import SqliteEngine, open_sqlite
+from tasker.engines.sqlite import SqliteEngine
 from tasker.service import Service
 from tasker.service.hub import Hub
 from tasker.tasktypes.registry import Registry
@@ -27,7 +28,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def engine(tmp_path: Path, clock: ManualClock) -> AsyncIterator[SqliteEngine]:
-    async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
+    async with open_store(tmp_path / "tasker.db", clock) as engine:
         yield engine
 
 

@@ -14,9 +14,9 @@ import pytest
 import standardwebhooks
 from msgspec import structs
 from structlog.testing import capture_logs
+from tests.stores import open_store
 from tests.webhooks.rig import SECRET, Receivers, Rig, render
 
-from tasker.engines.sqlite import open_sqlite
 from tasker.errors import Unavailable
 from tasker.model import Extra
 from tasker.model.webhooks import DELIVERY_LEASE, Delivery, Webhook, WebhookSecret
@@ -36,7 +36,7 @@ def receivers() -> Receivers:
 @pytest.fixture
 async def rig(tmp_path: Path, receivers: Receivers) -> AsyncIterator[Rig]:
     clock = ManualClock()
-    async with open_sqlite(tmp_path / "data" / "tasker.db", clock) as engine:
+    async with open_store(tmp_path / "data" / "tasker.db", clock) as engine:
         rig = Rig(engine, clock, receivers)
         yield rig
         await rig.dispatcher.settle(cancel=True)  # or its close would wait for receivers that never answer

@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 import standardwebhooks
 from msgspec import structs
+from tests.stores import open_store
 from tests.webhooks.rig import SECRET, Receivers, Rig
 
-from tasker.engines.sqlite import open_sqlite
 from tasker.model import Extra
 from tasker.model.groups import GroupCounts, GroupEnd
 from tasker.rules.lifecycle import Failed, Succeeded, problem
@@ -27,7 +27,7 @@ END = GroupEnd(
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     clock = ManualClock()
-    async with open_sqlite(tmp_path / "data" / "tasker.db", clock) as engine:
+    async with open_store(tmp_path / "data" / "tasker.db", clock) as engine:
         yield Rig(engine, clock, Receivers())
 
 

@@ -14,7 +14,6 @@ from tasker.builtin.reverse import reverse
 from tasker.builtin.sum import sum as sum_
 from tasker.clock import SystemClock
 from tasker.config.settings import GptSettings
-from tasker.engines.sqlite import open_sqlite
 from tasker.executor.executor import Executor
 from tasker.metrics import Metrics
 from tasker.model import Task
@@ -28,6 +27,7 @@ from tasker.testing import make_draft
 from tasker.worker.attempts import AttemptRunner, BudgetCheck
 from tasker.worker.worker import Worker
 from tests.executor.rig import Signal
+from tests.stores import open_store
 
 NOW = timedelta(0)
 
@@ -55,7 +55,7 @@ class Rig:
 
     def __init__(self, folder: Path, *, check_budget: BudgetCheck | None = None, **worker: timedelta | int) -> None:
         self.clock = OffsetClock()
-        self._opening = open_sqlite(folder / "tasker.db", self.clock)
+        self._opening = open_store(folder / "tasker.db", self.clock)
         self.stage = Stage()
         self.registry = Registry()
         for function in (*_functions(self.stage), *_with_steps(self.stage), reverse, sum_):

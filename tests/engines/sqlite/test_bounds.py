@@ -10,8 +10,8 @@ from pathlib import Path
 from time import process_time
 
 import pytest
+from tests.stores import open_store
 
-from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.bounds import UNKNOWN, Bounds, Partition, Rank
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -85,7 +85,7 @@ def test_removed_partitions_leave_nothing_in_memory(queues: set[str] | None) -> 
 async def test_claims_over_many_queues_keep_the_order_of_one_queue(tmp_path: Path, seed: int) -> None:
     """Priority, then time, with other submissions, cancels and claims in between."""
     choices, clock = random.Random(seed), ManualClock()
-    async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
+    async with open_store(tmp_path / "tasker.db", clock) as engine:
         driver = Driver(engine, clock)
         waiting: dict[tuple[int, int], object] = {}
         for number in range(300):
@@ -105,7 +105,7 @@ async def test_claims_over_many_queues_keep_the_order_of_one_queue(tmp_path: Pat
 async def test_a_claim_costs_the_same_with_eight_times_as_many_queues(tmp_path: Path) -> None:
     async def cost(number: int) -> float:
         clock = ManualClock()
-        async with open_sqlite(tmp_path / str(number) / "tasker.db", clock) as engine:
+        async with open_store(tmp_path / str(number) / "tasker.db", clock) as engine:
             driver = Driver(engine, clock)
             drafts = [make_draft(clock.now(), queue=f"q{place}") for place in range(number)]
             for start in range(0, number, 250):
@@ -124,7 +124,7 @@ async def test_a_claim_costs_the_same_with_eight_times_as_many_queues(tmp_path: 
 async def cost_of_a_named_queue(folder: Path, others: int) -> tuple[float, float]:
     """Return the seconds of a claim from one named queue and of a submission to it, with `others` other queues."""
     clock = ManualClock()
-    async with open_sqlite(folder / str(others) / "tasker.db", clock) as engine:
+    async with open_store(folder / str(others) / "tasker.db", clock) as engine:
         driver = Driver(engine, clock)
         drafts = [make_draft(clock.now(), queue=f"q{place}") for place in range(others)]
         for start in range(0, others, 250):

@@ -8,8 +8,8 @@ from typing import Any
 
 import apsw
 import pytest
+from tests.stores import open_store
 
-from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -30,7 +30,7 @@ async def _longest_hold(path: Path, monkeypatch: pytest.MonkeyPatch, waiting: in
         counts[-1] += 1
         return False
 
-    async with open_sqlite(path, clock) as engine:
+    async with open_store(path, clock) as engine:
         now = clock.now()
         for delay in (timedelta(minutes=2), None):
             for _ in range(0, waiting, 500):

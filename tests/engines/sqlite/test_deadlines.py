@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from msgspec import structs
+from tests.stores import open_store
 
-from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.waiters import OVERDUE_AT_ONCE
 from tasker.model import Status
 from tasker.testing import Driver, ManualClock, make_draft
@@ -17,7 +17,7 @@ SECOND = timedelta(seconds=1)
 
 async def test_one_transaction_fails_some_overdue_tasks_and_starts_none(tmp_path: Path) -> None:
     clock = ManualClock()
-    async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
+    async with open_store(tmp_path / "tasker.db", clock) as engine:
         batches: list[int] = []
         engine.watch(lambda changes: batches.append(sum(change.status is Status.FAILED for change in changes)))
         driver, number = Driver(engine, clock), 3 * OVERDUE_AT_ONCE + 1

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 from msgspec import structs
+from tests.stores import open_store
 
-from tasker.engines.sqlite import open_sqlite, retention
+from tasker.engines.sqlite import retention
 from tasker.engines.sqlite.storage import connect
 from tasker.model import Extra, NewEvent, Progress, Report, RetryPolicy, TaskFilter
 from tasker.model.webhooks import Webhook
@@ -36,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def driver(path: Path) -> AsyncIterator[Driver]:
     clock = ManualClock()
-    async with open_sqlite(path, clock, spill_over=4000) as engine:
+    async with open_store(path, clock, spill_over=4000) as engine:
         yield Driver(engine, clock)
 
 

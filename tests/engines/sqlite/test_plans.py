@@ -13,10 +13,11 @@ from uuid import UUID
 
 import apsw
 import pytest
+from tests.stores import open_store
 
 from tasker.engines.shared import looks
 from tasker.engines.shared.looks import Bounds, Look
-from tasker.engines.sqlite import lists, open_sqlite
+from tasker.engines.sqlite import lists
 from tasker.engines.sqlite.result_files import Results
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import connect
@@ -46,7 +47,7 @@ async def path(tmp_path: Path) -> Path:
     """A store with a few tasks of every status."""
     path = tmp_path / "data" / "tasker.db"
     clock = ManualClock()
-    async with open_sqlite(path, clock) as engine:
+    async with open_store(path, clock) as engine:
         driver = Driver(engine, clock)
         for outcome in (Succeeded(b"6"), Failed(problem("task-failed", "no")), Cancelled()):
             for number in range(20):
@@ -189,7 +190,7 @@ async def test_a_list_costs_the_same_with_a_long_history(path: Path, where: Task
 
 
 async def test_how_far_an_owners_list_looked_is_found_by_its_own_tasks_alone(path: Path) -> None:
-    async with open_sqlite(path, ManualClock()) as engine:
+    async with open_store(path, ManualClock()) as engine:
         await engine.submit([make_draft(START, owner="ada")])
     add_history(path)
     connection = connect(path, read_only=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import apsw
 import pytest
+from tests.stores import open_store
 
-from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.reader import NICER
 from tasker.testing import ManualClock
 
@@ -21,7 +21,7 @@ def niceness(_: apsw.Connection | None = None) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
 async def test_scans_are_nicer_than_all_else(tmp_path: Path) -> None:
-    async with open_sqlite(tmp_path / "tasker.db", ManualClock()) as engine:
+    async with open_store(tmp_path / "tasker.db", ManualClock()) as engine:
         before = niceness()
         assert await engine._read.scan(niceness) == min(19, before + NICER)
         assert await engine._read(niceness) == before

@@ -11,8 +11,9 @@ from typing import Any
 import apsw
 import pytest
 from tests.contract.bulk import act
+from tests.stores import open_store
 
-from tasker.engines.sqlite import SqliteEngine, open_sqlite, retention
+from tasker.engines.sqlite import SqliteEngine, retention
 from tasker.model import NewEvent, Report
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft, make_key
@@ -25,7 +26,7 @@ SAID = Report(events=(NewEvent(type="output", time=CLOCK.now(), data=b"{}"),) * 
 @pytest.fixture
 async def driver(tmp_path: Path) -> AsyncIterator[Driver]:
     clock = ManualClock()
-    async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
+    async with open_store(tmp_path / "tasker.db", clock) as engine:
         yield Driver(engine, clock)
 
 

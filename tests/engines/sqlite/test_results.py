@@ -15,9 +15,10 @@ import apsw
 import pytest
 from msgspec import structs
 from tests.contract.bulk import act
+from tests.stores import open_store
 
 from tasker.archive import files as archive
-from tasker.engines.sqlite import SqliteEngine, open_sqlite
+from tasker.engines.sqlite import SqliteEngine
 from tasker.engines.sqlite.storage import connect
 from tasker.errors import Unavailable
 from tasker.model import Claim, Status, TaskFilter
@@ -43,7 +44,7 @@ async def driver(path: Path) -> AsyncIterator[Driver]:
 
 @contextlib.asynccontextmanager
 async def opened(path: Path, clock: ManualClock) -> AsyncIterator[Driver]:
-    async with open_sqlite(path, clock, spill_over=OVER) as engine:
+    async with open_store(path, clock, spill_over=OVER) as engine:
         yield Driver(engine, clock)
 
 

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.stores import open_store
 
-from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.scan_pace import GRACE, LONGEST, REST, ScanPace
 from tasker.model import TaskFilter
 from tasker.testing import ManualClock, make_draft
@@ -37,7 +37,7 @@ def test_rest(scans: list[float], later: float, rest: float) -> None:
 async def test_a_page_that_goes_on_rests_only_while_tasks_are_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_busy: bool
 ) -> None:
-    async with open_sqlite(tmp_path / "data" / "tasker.db", clock := ManualClock()) as engine:
+    async with open_store(tmp_path / "data" / "tasker.db", clock := ManualClock()) as engine:
         storing = engine.submit([make_draft(clock.now()) for _ in range(3)])
         assert not engine._commits.is_busy
         storing = asyncio.ensure_future(storing)

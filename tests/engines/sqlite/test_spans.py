@@ -7,10 +7,11 @@ from pathlib import Path
 
 import apsw
 from tests.contract.bulk import act
+from tests.stores import open_store
 
 from tasker.clock import to_micros
 from tasker.engines.shared.looks import BLOCK
-from tasker.engines.sqlite import SqliteEngine, open_sqlite
+from tasker.engines.sqlite import SqliteEngine
 from tasker.model import TaskFilter
 from tasker.testing import START, ManualClock, make_draft
 
@@ -31,7 +32,7 @@ def spans(path: Path) -> list[tuple[int, int, int]]:
 
 async def test_every_task_is_in_the_span_of_its_block(tmp_path: Path) -> None:
     path = tmp_path / "data" / "tasker.db"
-    async with open_sqlite(path, ManualClock()) as engine:
+    async with open_store(path, ManualClock()) as engine:
         for first in range(0, 1200, 300):
             await store(engine, first, 300)
         found = spans(path)
@@ -44,7 +45,7 @@ async def test_every_task_is_in_the_span_of_its_block(tmp_path: Path) -> None:
 
 async def test_a_span_changes_in_few_commits(tmp_path: Path) -> None:
     path, clock, seen = tmp_path / "data" / "tasker.db", ManualClock(), set()
-    async with open_sqlite(path, clock) as engine:
+    async with open_store(path, clock) as engine:
         for number in range(200):
             await store(engine, number, 1)
             seen.add(tuple(spans(path)))
@@ -53,7 +54,7 @@ async def test_a_span_changes_in_few_commits(tmp_path: Path) -> None:
 
 async def test_spans_of_erased_tasks_are_forgotten(tmp_path: Path) -> None:
     path, clock = tmp_path / "data" / "tasker.db", ManualClock()
-    async with open_sqlite(path, clock) as engine:
+    async with open_store(path, clock) as engine:
         await store(engine, 0, 2 * BLOCK)
         cancelled = [task.task_id for task in (await engine.find_many(TaskFilter(), limit=2 * BLOCK)).items[10:]]
         await act(engine, "cancel", cancelled)
@@ -64,7 +65,7 @@ async def test_spans_of_erased_tasks_are_forgotten(tmp_path: Path) -> None:
 
 async def test_tasks_of_an_older_version_are_found_by_time_and_queue(tmp_path: Path) -> None:
     path, clock = tmp_path / "data" / "tasker.db", ManualClock()
-    async with open_sqlite(path, clock) as engine:
+    async with open_store(path, clock) as engine:
         await store(engine, 0, 1200)
     connection = apsw.Connection(str(path))
     newer = (
@@ -77,7 +78,7 @@ async def test_tasks_of_an_older_version_are_found_by_time_and_queue(tmp_path: P
     connection.execute("ALTER TABLE webhook_delivery DROP COLUMN group_end").fetchall()
     connection.execute("DROP INDEX task_queue; PRAGMA user_version = 21").fetchall()
     connection.close()
-    async with open_sqlite(path, clock) as engine:
+    async with open_store(path, clock) as engine:
         before = TaskFilter(created_before=BEGIN + 600 * SECOND, queues=("q",))
         page = await engine.find_many(before, limit=2)
         assert [task.created_at for task in page.items] == [BEGIN + 599 * SECOND, BEGIN + 598 * SECOND]

@@ -11,8 +11,9 @@ from typing import Any
 import apsw
 import pytest
 from tests.contract.steps import claim_children, new_question, new_step, put, start
+from tests.stores import open_store
 
-from tasker.engines.sqlite import open_sqlite, reads
+from tasker.engines.sqlite import reads
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import connect
 from tasker.rules.lifecycle import Succeeded
@@ -50,7 +51,7 @@ async def path(tmp_path: Path) -> Path:
     """A store with a parent, its children, its steps and its question."""
     path = tmp_path / "data" / "tasker.db"
     clock = ManualClock()
-    async with open_sqlite(path, clock) as engine:
+    async with open_store(path, clock) as engine:
         driver = Driver(engine, clock)
         await driver.submit()
         claim = await driver.claim_one()
@@ -116,7 +117,7 @@ class Steps:
 async def test_a_parent_is_read_at_the_same_cost_with_many_children(tmp_path: Path) -> None:
     path, clock = tmp_path / "data" / "tasker.db", ManualClock()
     costs = []
-    async with open_sqlite(path, clock) as engine:
+    async with open_store(path, clock) as engine:
         driver = Driver(engine, clock)
         for number in (10, 2000):
             await driver.submit()
@@ -137,7 +138,7 @@ async def test_the_end_of_a_child_costs_the_same_with_many_siblings(tmp_path: Pa
     costs = []
     for number in (10, 1000):
         path, clock = tmp_path / str(number) / "tasker.db", ManualClock()
-        async with open_sqlite(path, clock) as engine:
+        async with open_store(path, clock) as engine:
             driver = Driver(engine, clock)
             await driver.submit()
             await start(driver, await driver.claim_one(), number, max_in_flight=4)
@@ -152,7 +153,7 @@ async def test_the_end_of_a_child_costs_the_same_with_many_siblings(tmp_path: Pa
 @pytest.mark.parametrize(("number", "size", "most"), [(100, 10, 20), (12, 300_000, 4)])
 async def test_one_step_of_erasure_takes_some_steps(tmp_path: Path, number: int, size: int, most: int) -> None:
     path, clock = tmp_path / "data" / "tasker.db", ManualClock()
-    async with open_sqlite(path, clock) as engine:
+    async with open_store(path, clock) as engine:
         driver = Driver(engine, clock)
         await driver.submit(make_draft(clock.now(), retention=timedelta(seconds=1)))
         claim = await driver.claim_one()

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import apsw
+from tests.stores import open_store
 
-from tasker.engines.sqlite import SqliteEngine, open_sqlite
+from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS, Interrupted
 from tasker.testing import Driver, ManualClock
@@ -17,7 +18,7 @@ from tasker.testing import Driver, ManualClock
 
 async def test_suspects_are_looked_for_again_after_a_rollback(tmp_path: Path) -> None:
     clock = ManualClock()
-    async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
+    async with open_store(tmp_path / "tasker.db", clock) as engine:
         driver = Driver(engine, clock)
         task_id = await driver.submit()
         for _ in range(MAX_INTERRUPTIONS):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import apsw
 import pytest
+from tests.stores import open_store
 
-from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Unavailable
 from tasker.model import Report
@@ -23,7 +23,7 @@ SPENT = Report(usage=b'{"cost":0.000000001}')
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a fault in one piece of work"), apsw.FullError("no space")])
 async def test_a_rolled_back_batch_is_not_counted(tmp_path: Path, error: Exception) -> None:
-    async with open_sqlite(tmp_path / "tasker.db", ManualClock()) as engine:
+    async with open_store(tmp_path / "tasker.db", ManualClock()) as engine:
         driver = Driver(engine, ManualClock())
         for _ in range(3):
             await driver.submit()
