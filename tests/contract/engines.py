@@ -48,7 +48,7 @@ def own_schema(folder: Path) -> str:
 
 def _postgres(folder: Path, clock: Clock, **options: Any) -> Opening:
     """Open an engine in a schema that one test uses after another (`free_schemas`): to make one takes long."""
-    return postgres_engine(folder, clock, schema=_schema_of(folder, clock), **options)
+    return postgres_engine(folder, clock, schema=schema_of(folder, clock), **options)
 
 
 _TELL_TIME = "SELECT pg_catalog.set_config('tasker.now', $1, false)"
@@ -81,7 +81,7 @@ _free: list[str] = []
 _numbers = itertools.count(1)
 
 
-def _schema_of(folder: Path, clock: Clock) -> str:
+def schema_of(folder: Path, clock: Clock) -> str:
     """Return the schema of a folder's store: a new one, or one that is as new."""
     if folder not in _taken and _free:
         _taken[folder] = _free.pop()
