@@ -21,6 +21,7 @@ from tasker.requests.schedules import MAX_TASK
 from tasker.rules.lifecycle import Succeeded
 from tasker.service.feed import _WINDOW_SIZE
 from tests.api.conftest import MakeRig, Rig
+from tests.marks import usually
 
 MIB = 1 << 20
 LARGE = MIB - 100
@@ -144,9 +145,7 @@ async def test_every_list_and_stream_has_a_case(rig: Rig) -> None:
 STALLED = [name for name, case in LISTS.items() if not isinstance(case, str)]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] if name == "submit_batch" else []) for name in STALLED]
-)
+@pytest.mark.parametrize("name", usually(STALLED, "submit_task", "list_tasks", "follow_task", "follow_all"))
 async def test_stalled_clients_cost_little(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(buffers, "PATIENCE", 0.0)
     rig = await make_rig(max_buffered=BUFFERED)
@@ -178,7 +177,7 @@ async def replay_and_wait(rig: Rig) -> Request:
 WAITS |= {"get": read_and_wait, "result": read_result_and_wait, "replay": replay_and_wait}
 
 
-@pytest.mark.parametrize("name", WAITS)
+@pytest.mark.parametrize("name", usually(WAITS, "submit", "get"))
 async def test_clients_that_wait_hold_neither_body_nor_task(make_rig: MakeRig, name: str) -> None:
     rig = await make_rig()
     request = (await WAITS[name](rig))._replace(accept="*/*")

@@ -70,6 +70,7 @@ def check_reply(document: Document, method: str, path: str, reply: httpx2.Respon
         assert name not in reply.headers or name in told or reply.status_code >= 400, (name, path)
 
 
+@pytest.mark.long
 async def test_it_is_valid(document: Document) -> None:
     OpenAPIV31SpecValidator(document).validate()
     assert document["openapi"] == "3.1.0"

@@ -261,7 +261,7 @@ LAST = (
     "delete_webhook",
 )
 KEYS = [
-    *(pytest.param((one,), id=one) for one in SCOPES),
+    *(pytest.param((one,), id=one, marks=pytest.mark.long if one in {"control", "admin"} else ()) for one in SCOPES),
     *(pytest.param(two, id=" ".join(two), marks=pytest.mark.long) for two in combinations(SCOPES, 2)),
     pytest.param(SCOPES[:3], id=" ".join(SCOPES[:3])),
 ]

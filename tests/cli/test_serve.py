@@ -275,6 +275,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.long
 def test_of_twenty_processes_that_claim_a_port_at_once_one_gets_it() -> None:
     with held_port() as port, ExitStack() as stack:
         command = [sys.executable, "-c", CLAIM, str(port)]

@@ -637,7 +637,7 @@ def test_an_engine_and_its_model_always_tell_the_same(name: str) -> None:
     run_state_machine_as_test(
         lambda: EngineMachine(name),
         settings=settings(
-            max_examples=settings.default.max_examples // (6 if name == "sqlite" else 24),  # a round trip for each step
+            max_examples=settings.default.max_examples // (8 if name == "sqlite" else 32),  # a round trip for each step
             stateful_step_count=40,
             deadline=None,
             print_blob=True,

@@ -42,11 +42,11 @@ async def status_of(driver: Driver, task_id: UUID) -> Status | None:
 
 
 async def test_of_a_cancel_and_an_end_one_wins_each_time(driver: Driver, clock: ManualClock) -> None:
-    """2,000 times, at random offsets: a late cancel is refused, and every log is consistent."""
+    """1,000 times, at random offsets: a late cancel is refused, and every log is consistent."""
     random, asked = Random(5), dict[UUID, bool]()
-    for _ in range(10):  # all at once would wait too long for the few connections of a pool
+    for _ in range(5):  # all at once would wait too long for the few connections of a pool
         asked |= await _race_of_cancels_and_ends(driver, await submit(driver, clock, 200), random)
-    assert 0 < sum(asked.values()) < 2000, "one of the two always came first: no race"
+    assert 0 < sum(asked.values()) < 1000, "one of the two always came first: no race"
     for task_id in asked:
         task = await driver.get(task_id)
         assert task.status is Status.COMPLETED, "an end that came all the same stands"

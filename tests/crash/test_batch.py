@@ -18,6 +18,7 @@ BODY = b"".join(b'{"type":"sum","params":[%d,1],"delay":3600}\n' % number for nu
 HEADERS = {"content-type": "application/jsonl", "idempotency-key": "the-batch"}
 
 
+@pytest.mark.long
 def test_a_batch_outlives_the_service(tmp_path: Path) -> None:
     with run_server(tmp_path) as server:
         answered = _answers_until_killed(server.port, kill=server.kill, after=3000)

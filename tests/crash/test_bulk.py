@@ -83,6 +83,7 @@ def test_an_action_that_is_cut_off_goes_on_and_ends_exact(tmp_path: Path) -> Non
     raise AssertionError("no action was cut off: this run proves nothing")
 
 
+@pytest.mark.long
 def test_another_process_goes_on_with_the_action_of_a_killed_one(tmp_path: Path, cluster: Cluster) -> None:
     number = 400
     fleet = Fleet(tmp_path, cluster)

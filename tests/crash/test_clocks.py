@@ -117,6 +117,7 @@ TRIES = 5
 """libfaketime is not made for threads: one may for a moment read no offset while another reads it anew."""
 
 
+@pytest.mark.long
 def test_steps_of_the_clock_rerun_nothing_and_start_nothing_early_or_late(tmp_path: Path) -> None:
     """Row 30 where the service has its store alone: while two attempts run, and one task waits for its delay."""
     folders = [tmp_path / str(number) for number in range(TRIES)]

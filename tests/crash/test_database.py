@@ -107,6 +107,7 @@ def test_a_dead_link_is_noticed_and_refused_with_a_word(fleet: Fleet, proxy: Pro
         assert client.end(client.submit("on_loop", [1]))["status"] == "completed"
 
 
+@pytest.mark.long
 def test_a_partitioned_worker_is_replaced_and_its_result_refused(fleet: Fleet, proxy: Proxy) -> None:
     """Row 25, by a link that goes silent: longer than the lease, then it heals."""
     with fleet.api() as server, Client(server) as client, fleet.worker(url=proxy.url) as cut_off:

@@ -29,6 +29,7 @@ def fleet(tmp_path: Path, cluster: Cluster) -> Fleet:
     return Fleet(tmp_path, cluster)
 
 
+@pytest.mark.long
 def test_a_service_moves_to_postgresql_with_all_its_tasks(fleet: Fleet) -> None:
     folder = fleet.folder
     data, archive = ("--data-dir", str(folder / "data")), str(folder / "archive.jsonl")

@@ -89,6 +89,7 @@ def test_two_processes_with_wrong_clocks_fire_each_tick_once_and_on_time(tmp_pat
             assert timedelta(0) <= late(task) < timedelta(minutes=30), "early, or an hour late"
 
 
+@pytest.mark.long
 @needs_faketime
 def test_a_clock_that_jumps_fires_nothing_early_and_nothing_twice(tmp_path: Path) -> None:
     """Row 30 on SQLite: an hour ahead, and an hour back again."""

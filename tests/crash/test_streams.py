@@ -98,6 +98,7 @@ def check_all(seen: list[dict[str, Any]], server: Server, task_ids: list[str]) -
         ]
 
 
+@pytest.mark.long
 def test_the_stream_of_everything_goes_on_after_a_kill(tmp_path: Path) -> None:
     """Reference row 40."""
     seen = []

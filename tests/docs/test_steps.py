@@ -85,6 +85,7 @@ def test_these_are_all_the_examples() -> None:
     assert sorted(modules()) == EXAMPLES
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_types_of_the_examples(tmp_path: Path) -> None:
     for name, text in modules().items():
@@ -119,6 +120,7 @@ def test_an_order_is_charged_once(reader: Reader) -> None:
     assert done["children"]["completed"] == 1
 
 
+@pytest.mark.long
 def test_a_thousand_pages_with_a_damaged_one(reader: Reader) -> None:
     with reader.serve("pages.py") as (home, _):
         task_id = home.submit("book", 1000)
@@ -130,6 +132,7 @@ def test_a_thousand_pages_with_a_damaged_one(reader: Reader) -> None:
     assert done["children"] == counts
 
 
+@pytest.mark.long
 async def test_an_agent_pays_for_no_answer_twice(reader: Reader, model: ModelServer) -> None:
     says = [("look_up", "order 7"), ("refund", "42 dollars"), ("answer", "It is refunded.")]
     model.texts = [json.dumps({"tool": tool, "text": text}) for tool, text in says]
@@ -153,6 +156,7 @@ def _ask_the_agent(reader: Reader, model: ModelServer) -> dict[str, Any]:
         return home.end(task_id)
 
 
+@pytest.mark.long
 def test_an_import_goes_on_where_it_was(reader: Reader) -> None:
     reader.kill_at("rows from 500")
     with reader.serve("nightly.py") as (home, server):

@@ -252,6 +252,7 @@ def test_children_are_run_and_killed_under_the_services_loop_as_well() -> None:
     assert own_children() == []
 
 
+@pytest.mark.long
 async def test_200_tasks_leave_no_descriptor_and_no_zombie() -> None:
     async with open_rig(processes=2, child_max_tasks=20) as rig:
         await asyncio.gather(*(rig.run("add", 2, 3) for _ in range(10)))

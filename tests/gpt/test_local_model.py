@@ -16,6 +16,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 from tests.gpt.recorder import Recorder
+from tests.marks import unusually
 
 from tasker.builtin.gpt import local_model
 from tasker.builtin.gpt import openai as gpt_openai
@@ -109,6 +110,7 @@ async def test_options_reach_the_model(gpt: Gpt) -> None:
     assert other.used["input_tokens"] > first.used["input_tokens"] + 50
 
 
+@pytest.mark.long
 async def test_seed_top_p_and_stop_reach_the_model(gpt: Gpt) -> None:
     async def write(**named: Any) -> tuple[str, Recorder]:
         recorder = Recorder()
@@ -212,7 +214,7 @@ async def test_a_killed_sidecar_is_replaced(gpt: Gpt, recorder: Recorder) -> Non
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("sent", unusually([signal.SIGKILL, signal.SIGSTOP], signal.SIGSTOP))
 async def test_a_sidecar_lost_during_a_text_is_a_transient_failure(
     sent: signal.Signals, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

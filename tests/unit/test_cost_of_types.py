@@ -85,11 +85,21 @@ TYPES: dict[str, dict[str, Callable[[int], Any]]] = {
 """For each built-in type params of about the given number of bytes or parts."""
 
 
+LONG = {("sum", "both"), ("sum", "too large")}
+
+
 def test_every_built_in_type_has_a_sizer() -> None:
     assert [task_type.name for task_type in builtin_registry(GptSettings())] == list(TYPES)
 
 
-@pytest.mark.parametrize(("name", "what"), [(name, what) for name, sizers in TYPES.items() for what in sizers])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        pytest.param(name, what, marks=[pytest.mark.long] if (name, what) in LONG else [])
+        for name, sizers in TYPES.items()
+        for what in sizers
+    ],
+)
 async def test_a_built_in_type_takes_time_by_the_size_of_its_params(name: str, what: str, no_collector: None) -> None:
     """To check them, and to run with them where that needs no model."""
     task_type = builtin_registry(GptSettings()).get(name)

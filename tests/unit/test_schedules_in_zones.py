@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import Raw
+from tests.marks import usually
 
 from tasker.model.schedules import Schedule
 from tasker.rules.ticks import next_tick, ticks
@@ -30,7 +31,7 @@ REACH = 14 * 60
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  on the wall clock
 START = datetime(2026, 1, 1, tzinfo=UTC)
 YEARS = (2017, 2027)
-PARTS = 4
+PARTS = 12
 ODDITIES = [
     ("Pacific/Apia", 2011), ("Pacific/Fakaofo", 2011), ("Pacific/Kwajalein", 1993), ("Pacific/Kiritimati", 1994),
     ("Australia/Lord_Howe", 2026), ("Africa/Cairo", 2014), ("Africa/Cairo", 2026), ("America/Havana", 2026),
@@ -179,9 +180,7 @@ def distinct_zones() -> list[tuple[str, tuple[Window, ...]]]:
     return list(found.values())
 
 
-@pytest.mark.parametrize(
-    "part", [*(pytest.param(part, marks=pytest.mark.long) for part in range(PARTS - 1)), PARTS - 1]
-)
+@pytest.mark.parametrize("part", usually(range(PARTS), PARTS - 1))
 def test_ten_years_of_all_zones(part: int) -> None:
     """Each change of the clocks in ten years, and ordinary days, with twelve rules, from many times."""
     chance = random.Random(part)

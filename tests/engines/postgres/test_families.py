@@ -54,6 +54,7 @@ async def is_idle(*drivers: Driver) -> None:
                 await asyncio.wait([driver.engine._settler._task])
 
 
+@pytest.mark.long
 async def test_children_end_in_two_processes_while_their_parents_park_are_cancelled_and_run_again(
     driver: Driver, there: Driver
 ) -> None:

@@ -206,6 +206,7 @@ async def test_two_reapers_end_an_attempt_once(driver: Driver, another: MakeEngi
     assert sorted(ends) == [False, True]
 
 
+@pytest.mark.long
 async def test_sixteen_claims_at_once_share_the_queue_without_a_double(
     driver: Driver, engine: PostgresEngine, another: MakeEngine, clock: ManualClock
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from tests.browser import Watched
+from tests.marks import usually
 from tests.server import Server
 from tests.web.browser.pages import paths_of
 
@@ -25,14 +27,18 @@ RULES = {
 """The rules that may judge a page otherwise in this look; None: all."""
 
 
-@pytest.mark.parametrize(
-    "look", [pytest.param(look, marks=[] if look == "light" else [pytest.mark.long]) for look in LOOKS]
-)
-def test_every_page(browser: Browser, server: Server, ids: dict[str, str], look: str) -> None:
+FURTHER = re.compile(r"(task-[1256]|(type|queue)-[1-9])")
+"""Names of pages that show more examples of what another shows."""
+
+
+@pytest.mark.parametrize("further", usually([False, True], False), ids=["one of each kind", "further"])
+@pytest.mark.parametrize("look", usually(LOOKS, "light"))
+def test_every_page(browser: Browser, server: Server, ids: dict[str, str], look: str, *, further: bool) -> None:
     context = browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
     watched = Watched(context, server.url)
     found: list[str] = []
-    for path in (*paths_of(ids).values(), "tasks?status=cancelled&type=nothing"):
+    pages = {**paths_of(ids), "nothing": "tasks?status=cancelled&type=nothing"}
+    for path in [path for name, path in pages.items() if bool(FURTHER.fullmatch(name)) is further]:
         watched.goto(path)
         found += judged(watched, path, RULES[look])
     context.close()
@@ -47,7 +53,8 @@ def judged(watched: Watched, name: str, rules: Any = None) -> list[str]:
     width = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     if width[0] > width[1]:
         found.append(f"{name}: it is {width[0]} px wide, the window {width[1]} px")
-    for violation in Axe().run(page, options=rules).response["violations"]:
+    options = {**(rules or {}), "resultTypes": ["violations"]}  # what passes takes longer to tell than to find
+    for violation in Axe().run(page, options=options).response["violations"]:
         nodes = [node["html"][:150] for node in violation["nodes"][:3]]
         found.append(f"{name}: {violation['id']}: {violation['help']}: {nodes}")
     return found

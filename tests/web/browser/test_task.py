@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import httpx2
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import Watched
@@ -47,6 +48,7 @@ def test_a_task_is_watched_from_its_first_word_to_its_result(watched: Watched, s
     assert page.locator(OUT).evaluate("e => e.scrollHeight - e.scrollTop - e.clientHeight") < 8
 
 
+@pytest.mark.long
 def test_a_restart_leaves_no_gap_and_repeats_nothing(browser: Browser, tmp_path: Path) -> None:
     context = browser.new_context()
     with held_port() as port:
