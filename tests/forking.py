@@ -125,8 +125,6 @@ def _serve(control: socket.socket) -> None:
         importlib.import_module(name)
     with contextlib.redirect_stdout(io.StringIO()):
         main(["ls", "--help"])
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # sh lets what it starts in the background ignore it
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         request, descriptors, _, _ = socket.recv_fds(control, _LONGEST, 4)
@@ -141,7 +139,10 @@ def _serve(control: socket.socket) -> None:
 
 
 def _answer(request: dict[str, Any], descriptors: list[int]) -> None:
-    """Run the command in one more process, which may end in any way; tell its id, and at its end the exit code."""
+    """Run the command in one more process, which may end in any way; tell its id, and at its end the exit code.
+
+    It is killed when nobody is left to hear of its end: pytest has been killed.
+    """
     *streams, reply = descriptors
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     process = os.fork()
@@ -152,6 +153,12 @@ def _answer(request: dict[str, Any], descriptors: list[int]) -> None:
     for stream in streams:
         os.close(stream)
     os.write(reply, str(process).encode())
+    end = os.pidfd_open(process)
+    ready, _, _ = select.select([reply, end], [], [])
+    if end not in ready:
+        os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     with contextlib.suppress(BrokenPipeError):  # nobody asks
         os.write(reply, str(code).encode())
@@ -160,6 +167,8 @@ def _answer(request: dict[str, Any], descriptors: list[int]) -> None:
 
 def _become(request: dict[str, Any], streams: list[int]) -> None:
     """Be the process of a command. A service ends as Python does: it waits for threads, and runs what is to be run."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # sh lets what it starts in the background ignore it
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if request["is_service"]:
         os.setsid()
         sys.path[0] = request["folder"]  # as `python -m` has it
