@@ -97,7 +97,7 @@ def _read_json(item: Item, shape: Shape) -> Row:
     except (msgspec.DecodeError, RecursionError) as error:
         wanted = "an object: a submission" if shape.type is None else "the params: an object or array"
         return Row(item.line, None, f"expected {wanted}, in JSON: {error}")
-    if fault := _find_repeated(text):
+    if fault := _find_refused(text):
         return Row(item.line, None, fault)
     if shape.type is None:
         return _read_submission(item.line, members, shape)
@@ -108,14 +108,14 @@ def _read_json(item: Item, shape: Shape) -> Row:
     return Row(item.line, _with_options({"type": shape.type, "params": _choose(members, shape)}, shape))
 
 
-def _find_repeated(text: bytes) -> str:
-    """Return what a service would refuse and the decoder of the row has dropped: a member that is there twice."""
+def _find_refused(text: bytes) -> str:
+    """Return what a service would refuse and would not get to see: a member that is there twice, too large a number."""
     try:
         read_json(text)
+    except Invalid as error:
+        return "" if error.faults else str(error)  # the service names faults by their places
     except Malformed as error:
         return str(error)
-    except Invalid:  # the service names these faults by their places
-        pass
     return ""
 
 
