@@ -71,12 +71,18 @@ def test_what_cannot_be_is_said(words: list[str], code: int, said: str, here: He
 
 
 def test_a_terminal_is_asked(service: Server, client: Tasker, tag: str) -> None:
-    for answer, expected in (("\n", "pending"), ("y\n", "cancelled")):
+    def answer(keys: str, code: int) -> None:
         with on_terminal("bulk", "cancel", "--tag", tag, env={"TASKER_URL": service.url}) as terminal:
             terminal.wait_for("Cancel 3 tasks? [y/N]")
-            terminal.press(answer)
-            assert terminal.end() == (2 if expected == "pending" else 0)
-        assert statuses(client, tag) == [expected] * 3
+            if code == 0:
+                client.submit("sum", 3, 1, options=SubmitOptions(tags=[tag], delay=3600))
+            terminal.press(keys)
+            assert terminal.end() == code
+
+    answer("\n", 2)
+    assert statuses(client, tag) == ["pending"] * 3
+    answer("y\n", 0)
+    assert statuses(client, tag) == ["pending", *["cancelled"] * 3], "what came after the question was not asked about"
 
 
 def test_a_webhook_is_made_changed_and_erased(here: Here, tmp_path: Path) -> None:

@@ -43,12 +43,14 @@ def find(service: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     [
         (["ru"], ["run"]),
         (["run", "su"], ["sum"]),
+        (["run", "reverse", "su"], []),
         (["type", "show", "su"], ["sum"]),
         (["ls", "--type", "su"], ["sum"]),
         (["ls", "--type=su"], ["\x1fprefix", "sum"]),
         (["ls", "--ty"], ["--type"]),
         (["ls", "--status", "c"], ["completed", "cancelled"]),
         (["bulk", "retry", "--status", "failed,ca"], ["failed,cancelled"]),
+        (["bulk", "retry", "--status", "failed,fa"], []),
         (["ls", "--status=fa"], ["\x1fprefix", "failed"]),
         (["run", "wait_for_file", "--fi"], ["--file"]),
         (["queue", "pau"], ["pause"]),
@@ -68,15 +70,17 @@ def test_what_may_stand_there(words: list[str], expected: list[str], find: Find)
 def test_names_of_a_service_are_offered(find: Find, service: Server) -> None:
     with Tasker(service.url) as client:
         client.submit("sum", 1, 2, options=SubmitOptions(queue="completed-here", delay=3600, group="completed-group"))
-        made = client.schedules.create("completed schedule", {"type": "sum", "params": [1, 2]}, interval=3600)
+        task = {"type": "sum", "params": [1, 2]}
+        made = [client.schedules.create(f"completed {name}", task, interval=3600) for name in ("schedule", "\x9b31m")]
         client.submit("sum", 1, 2, options=SubmitOptions(queue="completed-there", delay=3600))
         try:
             assert find("queue", "pause", "completed-h") == ["completed-here"]
             assert find("run", "sum", "--queue", "completed-") == ["completed-here", "completed-there"]
             assert find("group", "show", "completed-g") == ["completed-group"]
-            assert find("schedule", "show", "completed") == ["completed schedule"]
+            assert find("schedule", "show", "completed") == ["completed schedule"], "none that steers a terminal"
         finally:
-            client.schedules.delete(made.schedule_id)
+            for schedule in made:
+                client.schedules.delete(schedule.schedule_id)
 
 
 @contextmanager

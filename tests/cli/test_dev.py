@@ -239,7 +239,7 @@ def test_a_breakpoint_opens_the_debugger_on_the_terminal(tmp_path: Path) -> None
         _debug(terminal)
         done = client.wait(task.task_id)
         assert (done.result, done.attempt) == (5, 1)
-        assert "Pdb" not in str(client.get(task.task_id)), "the debugger's words are none of the task's"
+        assert not [*client.handle_of(task.task_id).logs()], "the debugger's words are none of the task's"
         client.submit("ahalve", 12)
         terminal.shown = terminal.wait_for("breakpoint in task ahalve (").partition("ahalve")[2]
         terminal.wait_for("(Pdb) ")  # not the prompt at which the first one was left

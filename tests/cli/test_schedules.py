@@ -37,7 +37,11 @@ def test_a_schedule_is_created_shown_and_removed(tmp_path: Path) -> None:
         again = schedule("change", "nightly", "4", "2", "--cron", "0 3 * * *", "--time-zone", "Asia/Tokyo")
         assert again.err.startswith("Schedule nightly: 0 3 * * * Asia/Tokyo, in ")
         assert schedule("change", "nightly").code == 2
+        both = schedule("change", "nightly", "--cron", "0 3 * * *", "--every", "60")
+        assert (both.code, "and not both" in both.err) == (2, True)
+        assert schedule("change", "often", "--name", "hourly").err.startswith("Schedule hourly: every 3600 s, in ")
         task_id = schedule("trigger", "nightly").out.strip()
+        assert schedule("trigger", "nightly").out.strip() != task_id, "each trigger submits a task"
         assert tasker("get", task_id, "--wait", env={"TASKER_URL": server.url}, folder=tmp_path).out == "6\n"
         assert schedule("rm", "nightly").err == "Schedule nightly is erased.\n"
         assert [schedule(command, "nightly").code for command in ("show", "rm", "pause")] == [3, 3, 3]
@@ -45,4 +49,4 @@ def test_a_schedule_is_created_shown_and_removed(tmp_path: Path) -> None:
         assert refused.code == 2
         for fault in ("/cron: expected 5 fields", "/missed: expected", "/task/params/"):
             assert fault in refused.err
-        assert schedule("add", "often", "sum", "1", "2", "--every", "60").code == 6
+        assert schedule("add", "hourly", "sum", "1", "2", "--every", "60").code == 6
