@@ -34,6 +34,8 @@ def shown() -> dict[str, Any]:
         ("--url=x=y --width=-3", {"url": "x=y", "width": -3}),
         ("--url -3 --width -3", {"url": "-3", "width": -3}),
         ("--url 4 --width x", {"url": "4", "width": "x"}),
+        ('--url "@me" --tags "-"', {"url": "@me", "tags": ["-"]}),
+        ('--url "4" --tags "@a"b', {"url": '"4"', "tags": ['"@a"b']}),
         ("--crop", {"crop": True}),
         ("--no-crop", {"crop": False}),
         ("--crop=false", {"crop": False}),
@@ -96,6 +98,8 @@ def test_other_words_stay_and_a_param_goes_before_an_option(shown: dict[str, Any
         ("--person {} --person.name A", "--person.name: --person is given as a whole, too"),
         ("--person.name A --person {}", "--person.name: --person is given as a whole, too"),
         ("-x", "After -- every word is a param"),
+        ("--url - --person @-", "standard input: it can be the content of one param only"),
+        ("--url - width=-", "standard input: it can be the content of one param only"),
         ("--url @no-such-file", "--url: @no-such-file: No such file"),
     ],
 )

@@ -190,6 +190,7 @@ def test_files_among_other_words(tmp_path: Path) -> None:
         (["@no-such-file"], "@no-such-file: No such file or directory; quote a text that begins with @"),
         (["@/"], "@/: Is a directory"),
         (["a=1", "a=2"], "a: given twice"),
+        (["a=-", "@-"], "standard input: it can be the content of one param only"),
     ],
 )
 def test_what_cannot_be_understood(words: list[str], message: str) -> None:

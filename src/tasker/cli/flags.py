@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
-from tasker.cli.params import UsageError, kinds_within, read_text, resolve
+from tasker.cli.params import UsageError, kinds_within, read_text, refuse_shared_input, resolve
 
 _OPTION = re.compile(r"-[A-Za-z]|--[^\W\d_].*")
 """A number such as -4 is none."""
@@ -174,6 +174,7 @@ def split(words: Sequence[str], flags: Flags | None, options: Mapping[str, bool]
         else:
             raise UsageError(_unknown(name, flags, options))
     used = {path: tuple(several) for path, several in texts.items()}
+    refuse_shared_input(others, chain.from_iterable(used.values()))
     return Split(_build({flag: used[path] for path, flag in found.items()}), used, own, others)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isinf
 from pathlib import Path
@@ -81,6 +81,7 @@ def read_params(
     flags: params that are read already.
     """
     params = dict(flags or {})
+    refuse_shared_input(words)
     if len(words) == 1 and is_source(words[0]):
         value = _guess(read_source(words[0]))
         return _with_flags(value if isinstance(value, list | dict) else [value], params, ask)
@@ -221,6 +222,16 @@ def is_source(word: str) -> bool:
     return word == "-" or (word.startswith("@") and len(word) > 1)
 
 
+def refuse_shared_input(words: Iterable[str], texts: Iterable[str] = ()) -> None:
+    """Raise UsageError if several params are to have the content of standard input: only the first would get it.
+
+    texts: what flags are given.
+    """
+    named = (match[3] if (match := _NAMED.fullmatch(word)) else word for word in words)
+    if sum(text in _STANDARD for text in (*named, *texts)) > 1:
+        raise UsageError("standard input: it can be the content of one param only")
+
+
 def read_source(source: str) -> str:
     """Return the text of a file (@file) or of standard input (- or @-). Raises UsageError."""
     try:
@@ -245,8 +256,14 @@ def _guess(text: str) -> Any:
 
 def read_text(text: str, taken: frozenset[str]) -> Any:
     """Return the value that a text stands for, where these kinds of JSON are taken. Raises UsageError."""
-    content = read_source(text) if is_source(text) else text
+    content = read_source(text) if is_source(text) else _without_quotes(text)
     return content if not taken or "string" in taken else _guess(content)
+
+
+def _without_quotes(text: str) -> str:
+    """Return a text in quotes that stands for a file without them (`"@me"`) without them, any other as it is."""
+    value = _guess(text) if text[:2] in {'"@', '"-'} else None
+    return value if isinstance(value, str) and is_source(value) else text
 
 
 def _named_value(key: str, operator: str, text: str, taken: frozenset[str]) -> Any:
