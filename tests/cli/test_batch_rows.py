@@ -83,6 +83,7 @@ def test_members_are_chosen_by_the_map() -> None:
     ("text", "type", "said"),
     [
         ("{", None, "expected an object: a submission, in JSON"),
+        ("5", None, "Expected `object`, got `int`"),
         ("5", "sum", "expected the params: an object or array, in JSON"),
         ("[1", "sum", "expected the params: an object or array, in JSON"),
         ("[1,2]", None, "for rows of params give --type"),

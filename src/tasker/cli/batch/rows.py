@@ -92,7 +92,8 @@ def _read_json(item: Item, shape: Shape) -> Row:
     if not text:
         return Row(item.line, None, "it is longer than a service takes as a submission")
     try:
-        kind: Any = dict[str, Raw] if text[:1] == b"{" else list[Raw]
+        is_list = text[:1] == b"[" or (text[:1] != b"{" and shape.type is not None)
+        kind: Any = list[Raw] if is_list else dict[str, Raw]
         members: dict[str, Raw] | list[Raw] = msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
         wanted = "an object: a submission" if shape.type is None else "the params: an object or array"
