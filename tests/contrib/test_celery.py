@@ -200,11 +200,12 @@ def test_options_reach_the_service(more: Any, served: Any) -> None:
         result.get(60)
     assert (result.state, result.failed()) == ("REVOKED", False)
     result.revoke()
-    with pytest.raises(ValueError, match="UUID"):
+    with pytest.raises(ValueError, match="task_id: expected a UUID, got 'my own'"):
         more.add.apply_async((1,), task_id="my own")
     sent = App(served[0].url).send_task("shop_more.add", [1, 2], countdown=0)
     assert sent.get(60) == 3
     sent.forget()
+    assert sent.state == "PENDING"
     assert AsyncResult(sent.id).state == "PENDING"
     with pytest.raises(NotFound):
         AsyncResult(sent.id).get()

@@ -150,6 +150,7 @@ class AsyncResult:
 
     def forget(self) -> None:
         """Erase the task with its result. One that is open stays."""
+        self._ended = None
         try:
             self._client.delete(self.id)
         except (Conflict, NotFound):

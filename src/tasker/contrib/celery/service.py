@@ -33,6 +33,10 @@ class Service:
 
         Raises ValueError for an id that is no UUID, and errors of tasker.client.
         """
+        try:
+            id = UUID(task_id)
+        except ValueError:
+            raise ValueError(f"task_id: expected a UUID, got {task_id!r}") from None
         client = self.client if retries is None else self.client.with_options(retries=retries)
-        client.put(UUID(task_id), {"type": name, "params": params, **options.as_json()})
+        client.put(id, {"type": name, "params": params, **options.as_json()})
         return self.AsyncResult(task_id)
