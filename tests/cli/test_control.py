@@ -126,6 +126,14 @@ def test_replay_edits_params_and_options(call: Call) -> None:
     assert call("replay", by_position, "--b", "5").out == "9\n"
 
 
+def test_replay_edits_a_member_of_an_object(call: Call) -> None:
+    task_id = call("run", "thumbnail", "x", "--person.name", "Ann", "--person.age", "3", "-d").out.strip()
+    copy = json.loads(call("replay", task_id, "--person.age", "4", "--json").out)
+    assert copy["params"]["person"] == {"name": "Ann", "age": 4}
+    copy = json.loads(call("replay", task_id, "--person", '{"name": "Bo"}', "--json").out)
+    assert copy["params"]["person"] == {"name": "Bo"}
+
+
 def test_replay_takes_the_begin_of_an_id_with_options_too_and_says_that_it_waits(call: Call) -> None:
     task_id = call("run", "thumbnail", "x", "--width", "3", "-d").out.strip()
     assert json.loads(call("replay", task_id[:28], "--width", "4", "--wait").out)[:2] == ["x", 4]

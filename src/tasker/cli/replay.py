@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -49,7 +49,8 @@ def replay(
 ) -> int:
     """Submit a task once more as a new one, wait for it and print its result, as `tasker run` does.
 
-    Params that are given by name, as flags or as name=value, replace those of the task; the others stay as they were.
+    Params that are given by name, as flags or as name=value, replace those of the task; the others stay as they were,
+    and so do the other members of an object where a flag names one (--person.name).
     Params by position replace all of them. Options stay as they were, too, but for times, keys and groups.
 
     Parameters
@@ -96,7 +97,19 @@ def _edit(client: Tasker, task_id: UUID, words: Sequence[str], given: Given) -> 
         return read
     old = as_named(task.params, accepts)
     _check_secrets(old, read, task_type)
-    return {**old, **read}
+    return _merge(old, read, given.split.used)
+
+
+def _merge(
+    old: Mapping[str, Any], new: Mapping[str, Any], used: Collection[tuple[str, ...]], path: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return params with what is new in them. used: the paths of the flags; one of a member changes only that."""
+    merged = dict(old)
+    for name, value in new.items():
+        place, before = (*path, name), old.get(name)
+        is_part = any(len(flag) > len(place) and flag[: len(place)] == place for flag in used)
+        merged[name] = _merge(before, value, used, place) if is_part and isinstance(before, Mapping) else value
+    return merged
 
 
 def _check_secrets(old: Mapping[str, Any], new: Mapping[str, Any], task_type: Mapping[str, Any]) -> None:
