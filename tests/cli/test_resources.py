@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
-from tasker.cli.types import example_of
+from tasker.cli.types import describe, example_of
 from tasker.client import Tasker, TaskFailed
 from tests.cli.command import Done, on_terminal
 from tests.server import Server
@@ -39,6 +40,13 @@ def test_the_examples_of_all_types_can_be_run(here: Here, service: Server) -> No
         examples = [example_of(one) for one in client.types.find_many()]
     checked = [here(*shlex.split(example)[1:], "--detach", "--delay", "9999") for example in examples]
     assert [done.code for done in checked] == [0] * len(examples)
+
+
+def test_a_type_with_params_and_no_example_shows_none(service: Server) -> None:
+    with Tasker(service.url) as client:
+        found = client.types.get("sum")
+    assert "Example:" in list(describe(found))
+    assert "Example:" not in list(describe(replace(found, example=None)))
 
 
 def test_workers_are_listed(here: Here) -> None:

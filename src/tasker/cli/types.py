@@ -50,7 +50,7 @@ def show_(name: Name, /, *, output: Output = DEFAULT_OUTPUT) -> int:
 
     with output.connect() as client:
         found = client.types.get(name)
-    show(to_json(found) if output.json else "\n".join(_lines(found)))
+    show(to_json(found) if output.json else "\n".join(describe(found)))
     return Exit.OK
 
 
@@ -66,7 +66,8 @@ def _signature(found: TaskType) -> str:
     return ", ".join([*names, *([f"[{found.rest}...]"] if found.rest else [])])
 
 
-def _lines(found: TaskType) -> Iterator[str]:
+def describe(found: TaskType) -> Iterator[str]:
+    """Yield the lines that tell of a type."""
     yield found.name
     if found.description:
         yield from ("", *found.description.strip().splitlines())
@@ -75,7 +76,8 @@ def _lines(found: TaskType) -> Iterator[str]:
         yield from ("", "Params:", *params)
     yield from ("", f"Returns: {_kinds(found.output_schema, found.output_schema) or 'any JSON'}")
     yield from ("", "Tasks:", *_describe_options(found))
-    yield from ("", "Example:", f"  {example_of(found)}")
+    if found.example or not found.input_schema.get("required"):
+        yield from ("", "Example:", f"  {example_of(found)}")
 
 
 def _describe_params(found: TaskType) -> Iterator[str]:
