@@ -74,7 +74,7 @@ BEGIN
     END LOOP;
 END $$;
 """
-_FILLED = "api_key_version|webhook_dispatch|journal|journal_name|cursor_key|clock|lead"
+_FILLED = "api_key_version|webhook_dispatch|journal|journal_name|cursor_key|clock|lead|inbox_watch"
 """The tables that the migrations fill in a new store."""
 _taken: dict[Path, str] = {}
 _free: list[str] = []
