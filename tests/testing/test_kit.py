@@ -137,6 +137,12 @@ def test_a_task_that_never_ends_ends_the_drain(t: Kit) -> None:
         t.drain(limit=30)
 
 
+def test_a_schedule_that_fires_more_often_than_meant_ends_the_time(t: Kit) -> None:
+    t.client.schedules.create(name="often", cron="* * * * *", task={"type": "double", "params": [1]})
+    with pytest.raises(TooManyRuns, match=r"more than 5 attempts ran: double \(completed\) 6 times"):
+        t.advance(hours=1, limit=5)
+
+
 def test_a_wait_for_what_is_not_due_says_when_it_is(t: Kit) -> None:
     handle = t.submit("double", 1, options=SubmitOptions(delay=1_209_600))
     with pytest.raises(StillOpen, match=r"it is due in 14 days, 0:00:00: advance\(days=14\)"):
