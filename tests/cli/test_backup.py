@@ -187,6 +187,54 @@ def test_a_result_that_is_damaged_is_named(
     assert not list(tmp_path.glob("made.tar*"))
 
 
+def _damage_an_index(database: Path) -> None:
+    with contextlib.closing(apsw.Connection(str(database))) as connection:
+        find = "SELECT rootpage FROM sqlite_schema WHERE name = 'webhook_delivery_due'"
+        page, size = connection.execute(find).get, connection.pragma("page_size")
+    with database.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+
+
+def test_a_database_that_is_damaged_is_neither_kept_nor_put_back(
+    made: tuple[Path, list[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, data = tmp_path / "made.tar", tmp_path / "data"
+    assert main(["restore", str(made[0]), "--data-dir", str(data)]) == 0
+    _damage_an_index(data / "tasker.db")
+    assert main(["backup", str(file), "--data-dir", str(data)]) == 2
+    assert "the database is damaged" in capsys.readouterr().err
+    assert not file.exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backups, "_check_database", lambda *_: None)
+        assert main(["backup", str(file), "--data-dir", str(data)]) == 0
+    assert main(["restore", str(file), "--data-dir", str(tmp_path / "other")]) == 2
+    assert "the database is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "other" / "tasker.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"_FORMAT": 2}, "expected format 2, got 1: upgrade Tasker"),
+        ({"migrations": lambda: [(1, "")]}, "it is of a newer Tasker"),
+    ],
+)
+def test_a_backup_of_another_release_is_refused(
+    known: dict[str, object],
+    said: str,
+    made: tuple[Path, list[str], str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in known.items():
+        monkeypatch.setattr(backups, name, value)
+    assert main(["restore", str(made[0]), "--data-dir", str(tmp_path / "data")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_result_that_is_erased_just_now_is_in_no_backup(
     made: tuple[Path, list[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +281,8 @@ def test_what_cannot_be_backed_up_is_said(
 ) -> None:
     assert main(["backup", str(tmp_path / "made.tar"), "--data-dir", str(tmp_path)]) == 2
     assert "expected the tasks of a service, got no such file" in capsys.readouterr().err
+    assert main(["backup", str(tmp_path / "nowhere" / "made.tar"), "--data-dir", str(tmp_path)]) == 2
+    assert "there is no folder" in capsys.readouterr().err
     monkeypatch.setenv("TASKER_DATABASE_URL", "postgresql://user:hidden@127.0.0.1/tasks")
     assert main(["backup", str(tmp_path / "made.tar")]) == 2
     shown = capsys.readouterr().err
