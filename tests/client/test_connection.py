@@ -374,7 +374,7 @@ def told(*sequences: int, type: str = "output") -> str:
 def test_events_are_followed_over_broken_connections(connect: Connect, sleeper: Sleeper) -> None:
     replies = (
         Reply(200, told(1, 2)), Reply(200, task("running")), Reply(0), Reply(503, problem("unavailable", 503)),
-        Reply(200, told(3, 4)), Reply(200, task("completed")),
+        Reply(200, told(3) + told(4, type="completed")), Reply(200, task("completed")),
     )  # fmt: skip
     with play(*replies) as script, connect(script.url) as client:
         assert [event.sequence for event in client.events(TASK_ID)] == [1, 2, 3, 4]
@@ -382,6 +382,18 @@ def test_events_are_followed_over_broken_connections(connect: Connect, sleeper: 
     assert [request.headers["Last-Event-ID"] for request in asked] == ["0", "2", "2", "2"]
     assert {request.headers["Accept"] for request in asked} == {"text/event-stream"}
     assert len(sleeper.pauses) == 3
+
+
+def test_the_end_is_told_where_it_comes_after_that_of_the_stream(connect: Connect, sleeper: Sleeper) -> None:
+    """A service that stops ends its streams first, and its tasks then."""
+    ended = Reply(200, task("completed"))
+    with play(Reply(200, told(1)), ended, Reply(200, told(2, type="completed")), ended) as script:
+        with connect(script.url) as client:
+            assert [event.sequence for event in client.events(TASK_ID)] == [1, 2]
+    assert [request.headers.get("Last-Event-ID") for request in script.asked] == ["0", None, "1", None]
+    with play(Reply(204), ended, Reply(204), ended) as script, connect(script.url) as client:
+        assert list(client.events(TASK_ID, after=2)) == []
+    assert (len(script.asked), sleeper.pauses) == (4, [])
 
 
 def test_events_of_a_service_that_stays_away_end_with_an_error(connect: Connect) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 from tasker.client.core.effects import Call, Emit, Flow, pick
 from tasker.client.core.exchange import Exchange, decode
 from tasker.client.core.paths import segment
+from tasker.client.core.tasks import ENDS
 from tasker.model import LOG_LEVELS, LogLevel
 from tasker.wire.events import Event, LogEntry, LogPage, Reset
 from tasker.wire.tasks import Task
@@ -27,12 +28,23 @@ class EventCalls:
     def events(self, task_id: UUID | str, after: int) -> Flow[Event]:
         path = f"/task/{segment(task_id)}"
 
+        newest, was_ended = "", False
+
         def read(text: bytes) -> tuple[Event, str]:
+            nonlocal newest, was_ended
             event = decode(text, Event, self.exchange.url + path)
+            newest, was_ended = event.type, False
             return event, str(event.sequence)
 
-        def has_ended() -> Call[bool]:
-            return (yield from self.exchange.read("GET", path, Task)).status.is_terminal
+        def has_ended() -> Call[bool | None]:
+            """Tell whether all has come. A service that stops ends its streams before the last tasks end."""
+            nonlocal was_ended
+            if not (yield from self.exchange.read("GET", path, Task)).status.is_terminal:
+                return False
+            if newest in ENDS or was_ended:
+                return True
+            was_ended = True
+            return None
 
         return self.exchange.follow(f"{path}/events", read, last_id=str(after), has_ended=has_ended)
 

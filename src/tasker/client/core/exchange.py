@@ -171,12 +171,13 @@ class Exchange:
         *,
         query: Mapping[str, Any] | None = None,
         last_id: str = "",
-        has_ended: Callable[[], Call[bool]] | None = None,
+        has_ended: Callable[[], Call[bool | None]] | None = None,
     ) -> Flow[T]:
         """Hand over the events of a stream, each once; reconnect until it has ended. Raises as `send`.
 
         read: decodes an event and returns it with its id. last_id: begin after the event with this id. has_ended: asked
-        when the service ends the stream; None for a stream without an end.
+        when the service ends the stream; it returns None if more events are there already. None for a stream without an
+        end.
         """
         misses = 0
         while True:
@@ -188,9 +189,12 @@ class Exchange:
                             event, event_id = read(text[6:])
                             last_id, misses = event_id or last_id, 0
                             yield Emit(event)
-                if has_ended is not None and (yield from has_ended()):
+                is_over = has_ended is not None and (yield from has_ended())
+                if is_over:
                     return
-                raise Unreachable(self.url, "the service ended the stream")
+                if is_over is not None:
+                    raise Unreachable(self.url, "the service ended the stream")
+                yield Close()
             except (Unreachable, ServiceError) as error:
                 yield Close()
                 misses += 1
