@@ -15,7 +15,7 @@ MORE = "..."
 """In the README's JSON: at the end of an object it stands for more members, in a string for a text that varies."""
 
 _RUNNABLE = {"bash", "python"}
-_OUTPUT = {"json", "text", "http"}
+_OUTPUT = {"json", "text", "http", "jsonl"}
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```(?:\n|\Z)(\n?)", re.MULTILINE | re.DOTALL)
 _VOLATILE = re.compile(r".*_at|time_to_first_token|(in|out)put_tokens|finish_reason|request_id")
 """Members whose values differ from run to run; their types do not."""

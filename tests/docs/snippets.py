@@ -11,7 +11,8 @@ page to `make test-all`. The blocks of a page run in order, in one folder; their
 
     bash                a shell runs it; it must end well, and no reply may be a problem
     python              a program; if its first line names a file (`# shop.py`), it is saved as that file instead
-    json, text, http    directly below one of these: what it prints (of replies the last); `...` for more members
+    json, jsonl, text, http
+                        directly below one of these: what it prints (of replies the last); `...` for more members
     json, jsonl, py     by itself: must be JSON; on each line; must compile
     all in SHOWN        never run
 """
@@ -108,6 +109,12 @@ class Reader:
         match example.output.language:
             case "json":
                 return self._compare(readme.read_json(example.output.text), list(_replies(printed))[-1])
+            case "jsonl":
+                shown, real = (
+                    [readme.read_json(line) for line in _UUID.sub("UUID", text).splitlines()]
+                    for text in (example.output.text, printed)
+                )
+                return readme.differences(shown, real)
             case "http":
                 last = _UUID.sub("UUID", printed[printed.rindex("HTTP/1.1") :]).splitlines()
                 return [line for line in _UUID.sub("UUID", example.output.text).splitlines() if line not in last]
