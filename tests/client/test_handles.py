@@ -18,6 +18,7 @@ from tasker.client import (
     InvalidRequest,
     NotFound,
     SubmitOptions,
+    TaskCancelled,
     Tasker,
     TaskFailed,
     UnexpectedReply,
@@ -101,6 +102,8 @@ def test_a_handle_ends_its_task(client: Tasker) -> None:
     with pytest.raises(Conflict):
         handle.delete()
     handle.cancel()
+    with pytest.raises(TaskCancelled):
+        handle.result(30)
     handle.retry()
     assert handle.result(30) == Size(3, "a")
     handle.delete()
