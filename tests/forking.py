@@ -150,6 +150,7 @@ def _answer(request: dict[str, Any], descriptors: list[int]) -> None:
         os.close(reply)
         _become(request, streams)
         return
+    os.setpgid(0, 0)  # what ends the group of pytest leaves this one to end the service
     for stream in streams:
         os.close(stream)
     os.write(reply, str(process).encode())

@@ -18,13 +18,13 @@ from tests.server import run_server
 
 with run_server(Path(sys.argv[1])) as server:
     print(server.process.pid, flush=True)
-    os.kill(os.getpid(), 9)
+    os.killpg(0, 9)
 """
 
 
 @pytest.mark.long
 def test_a_service_ends_with_the_process_that_wanted_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STARTED, str(tmp_path)]
-    done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, timeout=60)
+    done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, start_new_session=True, timeout=60)
     with suppress(psutil.NoSuchProcess):
         psutil.Process(int(done.stdout)).wait(30)
