@@ -55,6 +55,7 @@ def execute(page: Page, operation: str) -> str:
     return block.locator(".live-responses-table .response .response-col_status").first.inner_text().split()[0]
 
 
+@pytest.mark.long
 def test_a_key_opens_the_docs_and_is_sent_along(watched: Watched) -> None:
     page, url = watched.page, watched.url
     page.goto(f"{url}/docs")

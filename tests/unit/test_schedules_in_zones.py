@@ -31,7 +31,7 @@ REACH = 14 * 60
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  on the wall clock
 START = datetime(2026, 1, 1, tzinfo=UTC)
 YEARS = (2017, 2027)
-PARTS = 12
+PARTS = 40
 ODDITIES = [
     ("Pacific/Apia", 2011), ("Pacific/Fakaofo", 2011), ("Pacific/Kwajalein", 1993), ("Pacific/Kiritimati", 1994),
     ("Australia/Lord_Howe", 2026), ("Africa/Cairo", 2014), ("Africa/Cairo", 2026), ("America/Havana", 2026),
