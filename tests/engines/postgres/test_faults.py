@@ -190,6 +190,27 @@ async def test_without_a_database_every_step_is_refused_and_it_comes_back_by_its
     assert (await driver.get(kept)).task_id == kept
 
 
+async def test_a_process_frozen_between_two_messages_keeps_no_lock(proxy: Proxy, monkeypatch) -> None:
+    """The server ends no such session by itself: it is neither idle nor running a statement."""
+    monkeypatch.setattr(connections_module, "_FROZEN_AFTER", timedelta(seconds=0.2))
+    monkeypatch.setattr(connections_module, "_AGAIN_FOR", 0.1)
+    limits = {"statement_timeout": "100ms", "idle_in_transaction_session_timeout": "100ms"}
+    async with open_postgres(proxy.url, session={"lock_timeout": "300ms"}) as engine:
+        driver = Driver(engine, SystemClock())
+        await driver.submit()
+        claim = await driver.claim_one()
+        frozen = await asyncpg.connect(proxy.url, server_settings={"application_name": "tasker", **limits})
+        await frozen.execute("BEGIN; SELECT FROM tasker.task FOR UPDATE")
+        await frozen.prepare("SELECT 1")  # it goes no further
+        async with asyncio.timeout(20):
+            with pytest.raises(Unavailable):
+                await driver.finish(claim, Succeeded(b"6"))
+            while await _count(proxy, f"SELECT count(*) FROM pg_stat_activity WHERE pid = {frozen.get_server_pid()}"):
+                pass
+        assert await driver.finish(claim, Succeeded(b"6"))
+        frozen.terminate()
+
+
 async def test_a_caller_that_is_cancelled_as_the_link_breaks_is_cancelled(engine: PostgresEngine, proxy: Proxy) -> None:
     """It must not look like one more broken link, after which the work is done again."""
 

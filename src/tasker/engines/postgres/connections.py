@@ -40,6 +40,19 @@ _FILL_AFTER = 1.0
 _SLOW = 1.0
 """Seconds after which an answer counts as a break in the contact: leases went on expiring meanwhile."""
 
+_END_FROZEN = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE application_name = 'tasker' AND datname = current_database() AND usename = current_user
+    AND state = 'active' AND wait_event = 'ClientRead' AND query_start < clock_timestamp() - $1::interval
+"""
+"""Ends sessions whose process stopped after it had a statement prepared, and before it ran it.
+
+The server takes them neither for idle nor for running a statement, so no time limit ends them; in a transaction they
+keep its locks. (PostgreSQL 17 has transaction_timeout.)
+"""
+_FROZEN_AFTER = timedelta(seconds=15)
+"""How long a session may stand so; the same as for one that is idle in a transaction."""
+
 CONFLICTS = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -175,6 +188,7 @@ class Connections:
         self._options: dict[str, Any] = {}
         """Those of the pool's connections."""
         self._filling: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect. Raises ConfigError when the database cannot be reached or refuses us."""
@@ -231,9 +245,10 @@ class Connections:
             pass
 
     async def close(self) -> None:
-        if self._filling is not None:
-            self._filling.cancel()
-            await asyncio.wait([self._filling])
+        for task in (self._filling, self._ending):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
@@ -389,6 +404,12 @@ class Connections:
             _log.info("store.again", reason=repr(fault))
             await asyncio.sleep(_PAUSE)
 
+    async def _end_frozen(self) -> None:
+        with contextlib.suppress(*LOST, asyncpg.PostgresError, Unavailable):  # the next that waits in vain tries again
+            async with self.taken() as connection:
+                if ended := await connection.fetch(_END_FROZEN, _FROZEN_AFTER):
+                    _log.warning("store.frozen_sessions_ended", sessions=len(ended))
+
     async def _transact_once(self, work: Callable[[Transaction], Awaitable[T]], tx: Transaction) -> T:
         async with self.taken() as connection:
             await connection.execute(f"BEGIN;{self._local}")
@@ -407,9 +428,11 @@ class Connections:
             await connection.execute(last + "COMMIT")
         return result
 
-    @staticmethod
-    def _away(error: Exception) -> Unavailable:
+    def _away(self, error: Exception) -> Unavailable:
         _log.warning("store.away", reason=repr(error))
+        is_late = isinstance(error, (TimeoutError, asyncpg.LockNotAvailableError))
+        if is_late and (self._ending is None or self._ending.done()):  # it may have waited for a frozen session's lock
+            self._ending = asyncio.create_task(self._end_frozen())
         return Unavailable("the database cannot take this now", retry_after=timedelta(seconds=2))
 
 
