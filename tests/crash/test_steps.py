@@ -142,7 +142,6 @@ def _endings(task: dict[str, Any]) -> set[str]:
     return {attempt["ending"] for attempt in task["attempts"]}
 
 
-@pytest.mark.long  # a worker stopped within a transaction is at times not replaced within the limit
 def test_a_worker_frozen_past_its_lease_stores_no_step(tmp_path: Path, cluster: Cluster) -> None:
     """It holds a step; meanwhile another worker does the step, and is first to store it."""
     house = House(tmp_path, cluster, **SHORT)

@@ -109,7 +109,6 @@ def test_a_worker_killed_between_the_end_and_its_record_runs_the_task_again(flee
     assert ends == list(range(1, len(endings) + 1)), "each run had its effect, and is told of"
 
 
-@pytest.mark.long  # a worker stopped within a transaction is at times not replaced within the limit
 @pytest.mark.parametrize(
     ("type", "wakes"),
     [("gated", "after"), pytest.param("gated", "during", marks=pytest.mark.long), ("gated_in_child", "during")],
